@@ -1,0 +1,1 @@
+"""The worker: dequeues generations, feeds the engine, writes the journal."""

@@ -1,0 +1,94 @@
+"""What crosses the engine's boundary: sequences go in, tokens come out.
+
+Plain frozen data without torch, so a process that only talks to an engine can
+import it. Token ids are vocabulary indices; positions count from the start of
+the prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class FinishReason(StrEnum):
+    """Why the engine ended a sequence by itself."""
+
+    STOP = "stop"  # a stop token id; it is the last of the output
+    LENGTH = "length"  # max_tokens, or the model's context is full
+    ERROR = "error"  # this sequence alone failed; `SequenceOutput.error` says how
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is chosen. `temperature=0` means greedy.
+
+    The uniform drawn for a token depends on (seed, position) alone, so a
+    sequence resumed elsewhere continues as it would have.
+    """
+
+    max_tokens: int
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0  # 0: off
+    stop_token_ids: frozenset[int] = frozenset()
+    num_logprobs: int | None = None  # None: off; 0: the chosen token's only; n: and the n likeliest
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRequest:
+    """A sequence to run, from the start or from where an earlier attempt ended.
+
+    `output_token_ids` are tokens that an earlier attempt has already produced:
+    they count towards `max_tokens` and are never emitted again.
+    """
+
+    sequence_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    output_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probabilities of one output token under the model's own distribution.
+
+    Taken from the raw logits (before temperature and truncation).
+    """
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()  # (token id, logprob), likeliest first
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOutput:
+    """What one step brought for one sequence."""
+
+    sequence_id: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] | None = None  # one per token, if asked for
+    finish_reason: FinishReason | None = None
+    error: str | None = None  # with ERROR: a public sentence, never prompt or output text
+    num_cached_tokens: int | None = None  # prompt tokens found in the prefix cache; on first output
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """The engine's fill after a step."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    num_blocks: int = 0
+    num_free_blocks: int = 0  # blocks of the prefix cache that no sequence uses count as free
+    num_preemptions: int = 0  # since start
+    num_steps: int = 0  # since start
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """All that one step brought, in the order of the batch."""
+
+    outputs: tuple[SequenceOutput, ...]
+    stats: EngineStats = field(default_factory=EngineStats)
