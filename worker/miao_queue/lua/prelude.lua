@@ -1,0 +1,48 @@
+-- Functions that every script starts with. The time is Redis's own, in
+-- milliseconds, so that all processes share one clock.
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function gen_key(id) return 'miao:gen:' .. id end
+local function journal_key(id) return 'miao:journal:' .. id end
+
+local function ring(model)
+  redis.call('XADD', 'miao:bell:' .. model, 'MAXLEN', 1, '*', 'r', '')
+end
+
+-- Run commands that RQ composed: ARGV[at] is their count, then for each its
+-- length and its words.
+local function run_commands(at)
+  local count = tonumber(ARGV[at])
+  at = at + 1
+  for _ = 1, count do
+    local length = tonumber(ARGV[at])
+    redis.call(unpack(ARGV, at + 1, at + length))
+    at = at + 1 + length
+  end
+end
+
+-- Write the terminal event and let everything of the generation expire.
+local function close(id, tokens, event, finished, retention)
+  local gen, journal, now = gen_key(id), journal_key(id), now_ms()
+  redis.call('XADD', journal, tokens .. '-1', 'e', event)
+  redis.call('HSET', gen, 'status', 'finished', 'finished', finished, 'finished_ms', now)
+  redis.call('HDEL', gen, 'owner', 'worker', 'cancel', 'job')
+  redis.call('EXPIRE', gen, retention)
+  redis.call('EXPIRE', journal, retention)
+  redis.call('ZREM', 'miao:leases', id)
+end
+
+-- Give a claimed generation back to the front of its queue.
+local function requeue(id)
+  local gen = gen_key(id)
+  local state = redis.call('HMGET', gen, 'queue', 'model')
+  redis.call('HSET', gen, 'status', 'queued')
+  redis.call('HDEL', gen, 'owner', 'worker')
+  redis.call('ZREM', 'miao:leases', id)
+  redis.call('LPUSH', 'rq:queue:' .. state[1], id)
+  ring(state[2])
+end

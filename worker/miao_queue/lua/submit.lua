@@ -1,0 +1,36 @@
+-- Admit a generation and enqueue its RQ job, or write nothing.
+-- ARGV: id, fingerprint, model, tenant, front, backlog limit, whether a live
+-- worker is required, timeout ms, queue timeout ms, count of state fields,
+-- the fields and their values, then RQ's commands.
+-- Returns {outcome, number}.
+local id, fingerprint, model, tenant, front = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local gen = gen_key(id)
+
+local known = redis.call('HGET', gen, 'fingerprint')
+if known then
+  if known ~= fingerprint then return {'conflict', 0} end
+  redis.call('XADD', 'miao:front:' .. front, 'MAXLEN', 1, '*', 'w', '')
+  return {'attached', 0}
+end
+
+local now = now_ms()
+if ARGV[7] == '1' and redis.call('ZCOUNT', 'miao:workers:' .. model, now, '+inf') == 0 then
+  return {'no_worker', 0}
+end
+local backlog = 0
+for _, priority in ipairs({'high', 'normal', 'low'}) do
+  backlog = backlog + redis.call('LLEN', 'rq:queue:' .. model .. ':' .. priority)
+end
+if backlog >= tonumber(ARGV[6]) then return {'backlog_full', backlog} end
+
+local fields = tonumber(ARGV[10])
+redis.call('HSET', gen, 'status', 'queued', 'fingerprint', fingerprint, 'model', model,
+  'tenant', tenant, 'accept_ms', now, 'deadline_ms', now + tonumber(ARGV[8]),
+  'queue_deadline_ms', now + tonumber(ARGV[9]), 'tokens', 0, 'attempt', 0,
+  unpack(ARGV, 11, 10 + fields))
+redis.call('ZADD', 'miao:tenant:' .. tenant, now, id)
+run_commands(11 + fields)
+ring(model)
+redis.call('XADD', 'miao:front:' .. front, 'MAXLEN', 1, '*', 'w', '')
+redis.call('PEXPIRE', 'miao:front:' .. front, 600000)
+return {'accepted', now}

@@ -1,0 +1,171 @@
+"""A generation's state as Redis holds it, and what fronts and workers make of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from miao.internal.v1.queue_pb2 import Job
+from miao.v1 import generation_pb2 as pb
+
+TENANT = "default"
+
+
+class Status(StrEnum):
+    """How far a generation is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class SubmitOutcome(StrEnum):
+    """What became of a submission. Only ACCEPTED has written anything."""
+
+    ACCEPTED = "accepted"
+    ATTACHED = "attached"  # the same request is known already
+    CONFLICT = "conflict"  # the request id is known with another content
+    NO_WORKER = "no_worker"
+    BACKLOG_FULL = "backlog_full"
+
+
+class CancelOutcome(StrEnum):
+    """What became of a cancellation."""
+
+    MISSING = "missing"
+    FINISHED = "finished"  # it had ended before
+    RUNNING = "running"  # its worker is told
+    CANCELLED = "cancelled"  # it waited and is ended
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A generation to be queued, complete and checked."""
+
+    request_id: str
+    model: str
+    job: Job
+    accepted: pb.Accepted  # without accept_time, which Redis decides
+    fingerprint: str  # equal for equal specs
+    timeout_ms: int
+    queue_timeout_ms: int
+    retention_seconds: int
+    priority: str = "normal"
+    tenant: str = TENANT
+
+    @property
+    def generation_id(self) -> str:
+        return generation_id(self.tenant, self.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A generation's state, without its prompt."""
+
+    generation_id: str
+    request_id: str
+    model: str
+    tenant: str
+    status: Status
+    attempt: int
+    tokens: int
+    accept_ms: int
+    deadline_ms: int
+    queue_deadline_ms: int
+    retention_seconds: int
+    accepted: pb.Accepted
+    worker: str | None
+    claimed_ms: int | None
+    finished: pb.Finished | None
+
+    @classmethod
+    def from_hash(cls, generation_id: str, state: Mapping[bytes, bytes]) -> Record:
+        """Read the hash of a generation; KeyError if it is not one."""
+        accepted = pb.Accepted.FromString(state[b"accepted"])
+        accept_ms = int(state[b"accept_ms"])
+        accepted.accept_time.FromMilliseconds(accept_ms)
+        finished = state.get(b"finished")
+        worker = state.get(b"worker")
+        claimed_ms = state.get(b"claimed_ms")
+        return cls(
+            generation_id=generation_id,
+            request_id=state[b"request_id"].decode(),
+            model=state[b"model"].decode(),
+            tenant=state[b"tenant"].decode(),
+            status=Status(state[b"status"].decode()),
+            attempt=int(state[b"attempt"]),
+            tokens=int(state[b"tokens"]),
+            accept_ms=accept_ms,
+            deadline_ms=int(state[b"deadline_ms"]),
+            queue_deadline_ms=int(state[b"queue_deadline_ms"]),
+            retention_seconds=int(state[b"retention_seconds"]),
+            accepted=accepted,
+            worker=None if worker is None else worker.decode(),
+            claimed_ms=None if claimed_ms is None else int(claimed_ms),
+            finished=None if finished is None else pb.Finished.FromString(finished),
+        )
+
+    def to_generation(self, output: pb.Output | None = None) -> pb.Generation:
+        """The resource that callers see."""
+        return pb.Generation(
+            generation_id=self.generation_id,
+            request_id=self.request_id,
+            model=self.model,
+            state=_STATES[self.status],
+            attempt=self.attempt,
+            accept_time=self.accepted.accept_time,
+            sequence_number=self.tokens,
+            finished=self.finished,
+            output=output,
+        )
+
+
+_STATES = {
+    Status.QUEUED: pb.GENERATION_STATE_QUEUED,
+    Status.RUNNING: pb.GENERATION_STATE_RUNNING,
+    Status.FINISHED: pb.GENERATION_STATE_FINISHED,
+}
+
+
+def generation_id(tenant: str, request_id: str) -> str:
+    """The id that a tenant's request id leads to.
+
+    Derived, so that the same request at two fronts is one generation without a
+    table between them. 26 characters that RQ allows in a job id.
+    """
+    digest = hashlib.sha256(f"{tenant}\0{request_id}".encode()).digest()
+    return base64.b32encode(digest)[:26].decode().lower()
+
+
+def fingerprint(spec: pb.GenerationSpec) -> str:
+    """Equal for equal specs of this version of the contract."""
+    return hashlib.sha256(spec.SerializeToString(deterministic=True)).hexdigest()[:32]
+
+
+def finished_message(
+    record: Record,
+    reason: pb.FinishReason,
+    now_ms: int,
+    *,
+    first_token_ms: int | None = None,
+    cached_prompt_tokens: int = 0,
+    error: pb.GenerationError | None = None,
+    tokens: int | None = None,
+) -> pb.Finished:
+    """The end of a generation, with its usage and where its time went.
+
+    All times in milliseconds of Redis's clock; `tokens` counts the output.
+    """
+    finished = pb.Finished(reason=reason, error=error)
+    finished.usage.prompt_tokens = record.accepted.num_prompt_tokens
+    finished.usage.cached_prompt_tokens = cached_prompt_tokens
+    finished.usage.output_tokens = record.tokens if tokens is None else tokens
+    claimed_ms = now_ms if record.claimed_ms is None else record.claimed_ms
+    finished.timings.queued.FromMilliseconds(max(0, claimed_ms - record.accept_ms))
+    if first_token_ms is not None:
+        finished.timings.first_token.FromMilliseconds(max(0, first_token_ms - record.accept_ms))
+    finished.timings.total.FromMilliseconds(max(0, now_ms - record.accept_ms))
+    return finished

@@ -1,0 +1,179 @@
+"""What a front does with generations: submit, read, list, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from miao.v1 import generation_pb2 as pb
+from miao_queue import events, keys, records, scripts
+from miao_queue.records import CancelOutcome, Record, Submission, SubmitOutcome
+from miao_queue.rq_jobs import RqJobs, Word
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a front demands before it accepts a generation.
+
+    backlog_limit: the most generations of a model that may wait.
+    require_worker: refuse where no live worker serves the model.
+    """
+
+    backlog_limit: int
+    require_worker: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a submission; `backlog` with BACKLOG_FULL."""
+
+    outcome: SubmitOutcome
+    generation_id: str
+    accept_ms: int = 0
+    backlog: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a tenant's generations, newest first, and where the next begins."""
+
+    records: Sequence[Record]
+    next_cursor: str | None
+
+
+class GenerationStore:
+    """A front's view of the generations in Redis."""
+
+    def __init__(self, connection: Redis, front_id: str) -> None:
+        self._redis: Any = connection  # its annotations mix what both kinds of client return
+        self._front_id = front_id
+        self._jobs = RqJobs()
+        self._submit = scripts.load_async(connection, "submit")
+        self._cancel = scripts.load_async(connection, "cancel")
+
+    async def submit(self, submission: Submission, admission: Admission) -> Submitted:
+        """Admit and enqueue in one step; a refused submission has written nothing.
+
+        Also wakes this front's journal reader, so that it looks at the new
+        journal at once.
+        """
+        args = self._submit_words(submission, admission)
+        outcome, number = await self._submit(args=args)
+        result = SubmitOutcome(outcome.decode())
+        return Submitted(
+            result,
+            submission.generation_id,
+            accept_ms=number if result is SubmitOutcome.ACCEPTED else 0,
+            backlog=number if result is SubmitOutcome.BACKLOG_FULL else 0,
+        )
+
+    async def get(self, generation_id: str, tenant: str = records.TENANT) -> Record | None:
+        """A tenant's generation; None if there is none of this id."""
+        state = await self._redis.hgetall(keys.generation(generation_id))
+        if not state:
+            return None
+        record = Record.from_hash(generation_id, state)
+        return record if record.tenant == tenant else None
+
+    async def output(self, generation_id: str) -> pb.Output:
+        """What a generation has said so far."""
+        entries = await self._redis.xrange(keys.journal(generation_id))
+        return events.output(fields[events.FIELD] for _, fields in entries)
+
+    async def list_page(
+        self, page_size: int, cursor: str | None = None, tenant: str = records.TENANT
+    ) -> Page:
+        """A page of a tenant's generations.
+
+        The cursor is the last page's `next_cursor`; ValueError if it is not one.
+        """
+        index = keys.tenant(tenant)
+        members = await self._index_after(index, cursor, page_size + 1)
+        pipeline = self._redis.pipeline(transaction=False)
+        for member, _ in members[:page_size]:
+            pipeline.hgetall(keys.generation(member))
+        states = await pipeline.execute()
+        found, gone = [], []
+        for (member, _), state in zip(members[:page_size], states, strict=True):
+            if state:
+                found.append(Record.from_hash(member, state))
+            else:
+                gone.append(member)
+        if gone:
+            await self._redis.zrem(index, *gone)
+        more = len(members) > page_size
+        last_id, last_score = members[page_size - 1] if more else ("", 0.0)
+        return Page(found, f"{int(last_score)}:{last_id}" if more else None)
+
+    async def cancel(self, generation_id: str, tenant: str = records.TENANT) -> CancelOutcome:
+        """End a generation that waits, or tell the worker of one that runs."""
+        while True:
+            record = await self.get(generation_id, tenant)
+            if record is None:
+                return CancelOutcome.MISSING
+            outcome = await self._cancel(args=await self._cancel_words(record))
+            if outcome != b"moved":
+                return CancelOutcome(outcome.decode())
+
+    async def _index_after(
+        self, index: str, cursor: str | None, count: int
+    ) -> list[tuple[str, float]]:
+        """Members behind the cursor with their scores, newest first."""
+        if cursor is None:
+            rows = await self._redis.zrevrange(index, 0, count - 1, withscores=True)
+            return [(member.decode(), score) for member, score in rows]
+        score, separator, last_id = cursor.partition(":")
+        if not separator or not score.isdigit():
+            raise ValueError("not a cursor of this list")
+        rank = await self._redis.zrevrank(index, last_id)
+        if rank is not None:
+            rows = await self._redis.zrevrange(index, rank + 1, rank + count, withscores=True)
+        else:  # it has expired meanwhile: go on with all that are older
+            rows = await self._redis.zrevrangebyscore(
+                index, f"({score}", "-inf", start=0, num=count, withscores=True
+            )
+        return [(member.decode(), score) for member, score in rows]
+
+    def _submit_words(self, submission: Submission, admission: Admission) -> list[Word]:
+        queue = keys.queue_name(submission.model, submission.priority)
+        state: list[Word] = [
+            *("request_id", submission.request_id),
+            *("queue", queue),
+            *("job", submission.job.SerializeToString()),
+            *("accepted", submission.accepted.SerializeToString()),
+            *("retention_seconds", submission.retention_seconds),
+        ]
+        return [
+            submission.generation_id,
+            submission.fingerprint,
+            submission.model,
+            submission.tenant,
+            self._front_id,
+            admission.backlog_limit,
+            int(admission.require_worker),
+            submission.timeout_ms,
+            submission.queue_timeout_ms,
+            len(state),
+            *state,
+            *self._jobs.enqueue(submission.generation_id, queue, submission.retention_seconds),
+        ]
+
+    async def _cancel_words(self, record: Record) -> list[Word]:
+        seconds, microseconds = await self._redis.time()
+        now_ms = seconds * 1000 + microseconds // 1000
+        finished = records.finished_message(record, pb.FINISH_REASON_CANCELLED, now_ms)
+        queue = await self._redis.hget(keys.generation(record.generation_id), "queue")
+        return [
+            record.generation_id,
+            record.tenant,
+            record.tokens,
+            events.finished(record.tokens, record.attempt, finished),
+            finished.SerializeToString(),
+            record.retention_seconds,
+            *self._jobs.cancel(
+                record.generation_id, (queue or b"").decode(), record.retention_seconds
+            ),
+        ]
