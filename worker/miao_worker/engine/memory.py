@@ -1,0 +1,60 @@
+"""How large the KV pool becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.errors import ModelLoadError
+from miao_worker.engine.kv_pool import LayerShape
+
+_CPU_SHARE = 0.4  # of the memory that is free once the model is loaded
+_CUDA_SHARE = 0.85
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def pool_blocks(
+    config: EngineConfig,
+    layers: Mapping[int, LayerShape],
+    dtype: torch.dtype,
+    device: torch.device,
+    max_model_length: int,
+) -> int:
+    """Blocks in the pool: what the memory allows, but no more than could ever be used.
+
+    Raises ModelLoadError where not even one block fits.
+    """
+    num_values = sum(shape.num_values for shape in layers.values())
+    block_bytes = num_values * config.block_size * dtype.itemsize
+    cache_bytes = config.cache_bytes
+    if cache_bytes is None:
+        useful = config.max_sequences * -(-max_model_length // config.block_size) * block_bytes
+        cache_bytes = min(useful, free_share(device))
+    if cache_bytes < block_bytes:
+        raise ModelLoadError(
+            f"The KV pool of {cache_bytes} bytes holds no block of {block_bytes} bytes; "
+            "raise cache_bytes or lower block_size."
+        )
+    return cache_bytes // block_bytes
+
+
+def free_share(device: torch.device) -> int:
+    """Bytes of the device's free memory that the pool may take."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * _CUDA_SHARE)
+    return int(min(psutil.virtual_memory().available, _cgroup_free()) * _CPU_SHARE)
+
+
+def _cgroup_free() -> int:
+    """What the container's limit leaves (cgroup v2); the machine's total where none is set."""
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        used = (_CGROUP / "memory.current").read_text().strip()
+        return max(0, int(limit) - int(used))
+    except (OSError, ValueError):
+        return int(psutil.virtual_memory().total)

@@ -1,0 +1,47 @@
+"""What makes a sequence impossible to run, said in one public sentence."""
+
+from __future__ import annotations
+
+import math
+
+from miao_worker.engine.types import SamplingParams, SequenceRequest
+
+
+def request_fault(request: SequenceRequest, vocab_size: int, max_model_length: int) -> str | None:
+    """Why the request cannot run; None where it can."""
+    num_tokens = len(request.prompt_token_ids) + len(request.output_token_ids)
+    if not request.prompt_token_ids:
+        return "the prompt is empty"
+    if len(request.prompt_token_ids) >= max_model_length:
+        return (
+            f"the prompt has {len(request.prompt_token_ids)} tokens, "
+            f"which leaves no room for output within {max_model_length}"
+        )
+    if num_tokens > max_model_length:
+        return f"prompt and output have {num_tokens} tokens, more than {max_model_length}"
+    if not _are_token_ids(request.prompt_token_ids, vocab_size):
+        return f"a prompt token id is outside the vocabulary of {vocab_size}"
+    if not _are_token_ids(request.output_token_ids, vocab_size):
+        return f"an output token id is outside the vocabulary of {vocab_size}"
+    return sampling_fault(request.sampling)
+
+
+def sampling_fault(params: SamplingParams) -> str | None:
+    """Which sampling parameter is out of its range; None where all are within."""
+    if params.max_tokens < 1:
+        return "max_tokens must be at least 1"
+    if not (math.isfinite(params.temperature) and params.temperature >= 0):
+        return "temperature must be a finite number of at least 0"
+    if not 0 < params.top_p <= 1:
+        return "top_p must be above 0 and at most 1"
+    if not 0 <= params.min_p <= 1:
+        return "min_p must be between 0 and 1"
+    if params.top_k < 0:
+        return "top_k must be at least 0"
+    if params.num_logprobs is not None and params.num_logprobs < 0:
+        return "num_logprobs must be at least 0"
+    return None
+
+
+def _are_token_ids(token_ids: tuple[int, ...], vocab_size: int) -> bool:
+    return not token_ids or (min(token_ids) >= 0 and max(token_ids) < vocab_size)

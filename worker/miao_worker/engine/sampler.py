@@ -1,0 +1,129 @@
+"""Turns logits into tokens, each row by its own parameters.
+
+A row's token depends on its logits, its parameters and one uniform of (seed,
+position); never on the other rows. Nothing is sorted unless a row asks for
+top-k or top-p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from miao_worker.engine.logprobs import token_logprobs
+from miao_worker.engine.randomness import uniform
+from miao_worker.engine.sequence import Sequence
+from miao_worker.engine.truncation import Truncation, truncate_
+from miao_worker.engine.types import SamplingParams, TokenLogprobs
+
+_CHUNK = 256  # of the vocabulary, in the two-level inverse CDF
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """A row's token; `token_id` is None where its logits were not finite."""
+
+    token_id: int | None
+    logprobs: TokenLogprobs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _RandomRows:
+    """The rows of a batch that are not greedy, and their settings on the device."""
+
+    params: list[SamplingParams]
+    indices: Tensor  # (random rows,) int64
+    temperatures: Tensor  # (random rows, 1) float32
+    truncation: Truncation
+
+
+class Sampler:
+    """Draws tokens; keeps the parameters of the last batch on the device."""
+
+    def __init__(self) -> None:
+        self._cached: tuple[list[SamplingParams], _RandomRows | None] = ([], None)
+
+    @torch.inference_mode()
+    def sample(self, logits: Tensor, sequences: Items[Sequence]) -> list[SampledToken]:
+        """Draw one token for each sequence.
+
+        Shapes: logits (rows, vocab), row i of sequences[i].
+        """
+        if not sequences:
+            return []
+        best, token_ids = logits.max(dim=-1)  # greedy for all; also finds what is not finite
+        random_rows = self._random_rows([s.sampling for s in sequences], logits.device)
+        if random_rows is not None:
+            drawn = _draw(logits, random_rows, sequences)
+            token_ids = token_ids.index_copy(0, random_rows.indices, drawn)
+        finite = torch.isfinite(best).tolist()
+        chosen = [t if ok else None for t, ok in zip(token_ids.tolist(), finite, strict=True)]
+        logprobs = token_logprobs(logits, chosen, [s.sampling.num_logprobs for s in sequences])
+        return [SampledToken(t, lp) for t, lp in zip(chosen, logprobs, strict=True)]
+
+    def _random_rows(
+        self, params: list[SamplingParams], device: torch.device
+    ) -> _RandomRows | None:
+        """None where all rows are greedy. A decode batch seldom changes: the last is kept."""
+        cached_params, rows = self._cached
+        if params != cached_params:
+            rows = _gather_random_rows(params, device)
+            self._cached = (params, rows)
+        return rows
+
+
+def _gather_random_rows(params: list[SamplingParams], device: torch.device) -> _RandomRows | None:
+    indices = [i for i, p in enumerate(params) if p.temperature > 0]
+    if not indices:
+        return None
+    chosen = [params[i] for i in indices]
+    temperatures = torch.tensor([[p.temperature] for p in chosen], dtype=torch.float32)
+    return _RandomRows(
+        params=chosen,
+        indices=torch.tensor(indices, device=device),
+        temperatures=temperatures.to(device),
+        truncation=Truncation.from_params(chosen, device),
+    )
+
+
+def _draw(logits: Tensor, rows: _RandomRows, sequences: Items[Sequence]) -> Tensor:
+    """Temperature, truncation, inverse CDF. Returns (random rows,) int64."""
+    scores = logits.index_select(0, rows.indices).float()
+    scores -= scores.amax(dim=-1, keepdim=True)  # before the division: a tiny temperature is safe
+    scores /= rows.temperatures
+    truncate_(scores, rows.truncation)
+    random_sequences = (s for s in sequences if s.sampling.temperature > 0)
+    uniforms = [uniform(s.sampling.seed, s.num_tokens) for s in random_sequences]
+    device = scores.device
+    return inverse_cdf(scores, torch.tensor(uniforms, dtype=torch.float64).to(device))
+
+
+def inverse_cdf(scores: Tensor, uniforms: Tensor) -> Tensor:
+    """The first token whose cumulative probability exceeds the uniform.
+
+    Two levels, so that only one chunk of the vocabulary is accumulated in
+    float64. Shapes: scores (rows, vocab) float32, unnormalised log-probabilities
+    of maximum 0; uniforms (rows,) float64 in (0, 1); returns (rows,) int64.
+    """
+    rows, vocab = scores.shape
+    num_chunks = -(-vocab // _CHUNK)
+    weights = scores.new_zeros(rows, num_chunks * _CHUNK)
+    torch.exp(scores, out=weights[:, :vocab])
+    chunks = weights.view(rows, num_chunks, _CHUNK)
+    cumulative = chunks.sum(dim=-1).double().cumsum(dim=-1)  # (rows, chunks)
+    targets = uniforms[:, None] * cumulative[:, -1:]
+    chunk = torch.searchsorted(cumulative, targets, right=True)  # (rows, 1)
+    before = (cumulative - chunks.sum(dim=-1)).gather(1, chunk)
+    return chunk.squeeze(1) * _CHUNK + _search_chunk(chunks, chunk, targets - before)
+
+
+def _search_chunk(chunks: Tensor, chunk: Tensor, targets: Tensor) -> Tensor:
+    """Where in its chunk each row's target falls. Returns (rows,) int64."""
+    index = chunk[:, :, None].expand(-1, -1, _CHUNK)
+    inner = chunks.gather(1, index).squeeze(1).double().cumsum(dim=-1)  # (rows, _CHUNK)
+    # The chunk's sum was float32: a target past the end means its last likely token.
+    limit = inner[:, -1:] * (1 - 2.0**-40)
+    return torch.searchsorted(inner, torch.minimum(targets, limit), right=True).squeeze(1)

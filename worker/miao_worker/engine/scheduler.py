@@ -1,0 +1,126 @@
+"""Which sequences compute how many tokens in the next step. Knows no torch.
+
+Continuous batching (Orca, OSDI 2022) with chunked prefill (Sarathi-Serve, OSDI
+2024): every running sequence decodes; what is left of the step's tokens goes to
+prompts, first come first served. When blocks run out, the sequence that came
+last gives its blocks back and waits at the head of the queue; it is computed
+again later, as far as the prefix cache has not kept it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from miao_worker.engine.batch import Batch, Prefill
+from miao_worker.engine.block_manager import BlockManager
+from miao_worker.engine.sequence import Sequence
+
+
+class Scheduler:
+    """Holds the waiting and the running sequences; each is in one of the two.
+
+    A step costs O(running): the waiting ones are only looked at from the head.
+    """
+
+    def __init__(self, blocks: BlockManager, max_sequences: int, max_batch_tokens: int) -> None:
+        self._blocks = blocks
+        self._max_running = min(max_sequences, max_batch_tokens)
+        self._max_batch_tokens = max_batch_tokens
+        self._waiting: OrderedDict[str, Sequence] = OrderedDict()
+        self._running: dict[str, Sequence] = {}  # in the order of arrival
+        self._free_rows = list(reversed(range(self._max_running)))
+        self.num_preemptions = 0
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def has_unfinished(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    def __contains__(self, sequence_id: object) -> bool:
+        return sequence_id in self._running or sequence_id in self._waiting
+
+    def add(self, sequence: Sequence) -> None:
+        self._waiting[sequence.sequence_id] = sequence
+
+    def remove(self, sequence_id: str) -> Sequence | None:
+        """Take a sequence out and free its blocks, wherever it stands; None where unknown."""
+        sequence = self._running.pop(sequence_id, None)
+        if sequence is None:
+            return self._waiting.pop(sequence_id, None)
+        self._release(sequence)
+        return sequence
+
+    def schedule(self) -> Batch:
+        """Choose the next step's tokens, at most `max_batch_tokens`."""
+        batch = Batch()
+        self._schedule_decodes(batch)
+        budget = self._max_batch_tokens - len(batch.decodes)
+        budget = self._continue_prefills(batch, budget)
+        self._admit_waiting(batch, budget)
+        return batch
+
+    def _schedule_decodes(self, batch: Batch) -> None:
+        for sequence in list(self._running.values()):
+            if sequence.num_uncomputed_tokens == 1 and self._secure_block(sequence):
+                self._blocks.publish(sequence, sequence.num_tokens)
+                batch.decodes.append(sequence)
+
+    def _secure_block(self, sequence: Sequence) -> bool:
+        """Make room for the last token, at the cost of later sequences or of itself."""
+        while sequence.row is not None:
+            if self._blocks.grow(sequence):
+                return True
+            self._preempt(next(reversed(self._running.values())))
+        return False
+
+    def _preempt(self, sequence: Sequence) -> None:
+        del self._running[sequence.sequence_id]
+        self._release(sequence)
+        sequence.num_computed_tokens = 0
+        self._waiting[sequence.sequence_id] = sequence
+        self._waiting.move_to_end(sequence.sequence_id, last=False)
+        self.num_preemptions += 1
+
+    def _continue_prefills(self, batch: Batch, budget: int) -> int:
+        for sequence in self._running.values():
+            if budget and sequence.num_uncomputed_tokens > 1:
+                budget = self._schedule_chunk(batch, sequence, budget)
+        return budget
+
+    def _admit_waiting(self, batch: Batch, budget: int) -> None:
+        while budget and self._waiting and self._free_rows:
+            sequence = next(iter(self._waiting.values()))
+            # Each running sequence may soon need one more block.
+            if not self._blocks.admit(sequence, reserve=len(self._running)):
+                return
+            self._start(sequence)
+            budget = self._schedule_chunk(batch, sequence, budget)
+
+    def _start(self, sequence: Sequence) -> None:
+        del self._waiting[sequence.sequence_id]
+        self._running[sequence.sequence_id] = sequence
+        sequence.row = self._free_rows.pop()
+        if sequence.num_cached_tokens is None:
+            sequence.num_cached_tokens = min(
+                sequence.num_computed_tokens, sequence.num_prompt_tokens
+            )
+
+    def _schedule_chunk(self, batch: Batch, sequence: Sequence, budget: int) -> int:
+        num_tokens = min(budget, sequence.num_uncomputed_tokens)
+        prefill = Prefill.of(sequence, num_tokens)
+        self._blocks.publish(sequence, prefill.end)
+        batch.prefills.append(prefill)
+        return budget - num_tokens
+
+    def _release(self, sequence: Sequence) -> None:
+        self._blocks.release(sequence)
+        if sequence.row is not None:
+            self._free_rows.append(sequence.row)
+            sequence.row = None
