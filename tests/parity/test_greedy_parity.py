@@ -1,0 +1,83 @@
+"""Greedy output in float32 equals transformers' `generate`, token by token."""
+
+from __future__ import annotations
+
+
+def expected_of(subject, indices=None):
+    indices = range(len(subject.prompts)) if indices is None else indices
+    return {str(i): subject.expected[i] for i in indices}
+
+
+def all_requests(subject):
+    return [subject.request(i) for i in range(len(subject.prompts))]
+
+
+def test_references_differ_from_each_other_and_wander(subject):
+    assert len(set(subject.expected)) == len(subject.expected)
+    assert max(len(set(tokens)) for tokens in subject.expected) > 8
+
+
+def test_alone(subject, run):
+    engine = subject.engine()
+    for index in (1, 3, 4):
+        assert run(engine, [subject.request(index)]) == expected_of(subject, [index])
+
+
+def test_in_a_mixed_batch(subject, run):
+    assert run(subject.engine(), all_requests(subject)) == expected_of(subject)
+
+
+def test_joining_a_batch_under_way(subject, run):
+    engine = subject.engine()
+    tokens = {}
+    for request in all_requests(subject):
+        engine.add(request)
+        for _ in range(3):
+            for output in engine.step().outputs:
+                tokens[output.sequence_id] = tokens.get(output.sequence_id, ()) + output.token_ids
+    for key, rest in run(engine, []).items():
+        tokens[key] = tokens.get(key, ()) + rest
+    assert tokens == expected_of(subject)
+
+
+def test_with_chunked_prefill(subject, run):
+    engine = subject.engine(max_batch_tokens=7, block_size=4)
+    assert run(engine, all_requests(subject)) == expected_of(subject)
+
+
+def test_after_preemption(subject, run):
+    block_bytes = (1 << 20) // subject.engine(block_size=4, cache_bytes=1 << 20).num_blocks
+    engine = subject.engine(
+        block_size=4, max_model_length=96, cache_bytes=28 * block_bytes, prefix_cache=False
+    )
+    assert run(engine, all_requests(subject)) == expected_of(subject)
+    assert engine.step().stats.num_preemptions > 0
+
+
+def test_after_prefix_reuse(subject, run):
+    engine = subject.engine(block_size=4)
+    assert run(engine, all_requests(subject)) == expected_of(subject)
+    engine.add(subject.request(3))
+    first = engine.step().outputs[0]
+    assert first.num_cached_tokens == 68  # 70 in blocks of 4
+    rest = run(engine, [])
+    assert first.token_ids + rest["3"] == subject.expected[3]
+
+
+def test_with_a_prefix_shared_within_one_step(subject, run):
+    """Cold requests that arrive together: the second reads what the first is just computing."""
+    engine = subject.engine(block_size=4)
+    engine.add(subject.request(3))
+    twin = subject.request(3)
+    engine.add(type(twin)("twin", twin.prompt_token_ids, twin.sampling))
+    first = engine.step().outputs
+    assert [output.num_cached_tokens for output in first] == [0, 68]
+    rest = run(engine, [])
+    for output in first:
+        assert output.token_ids + rest[output.sequence_id] == subject.expected[3]
+
+
+def test_after_resume_from_partial_output(subject, run):
+    requests = [subject.request(i, resume_from=3 * i) for i in range(len(subject.prompts))]
+    tokens = run(subject.engine(block_size=4), requests)
+    assert tokens == {str(i): subject.expected[i][3 * i :] for i in range(len(subject.prompts))}
