@@ -1,0 +1,101 @@
+"""The Python SDK of Miao: typed clients, streams that survive broken connections.
+
+Example:
+    >>> from miao_client import Client
+    >>> with Client() as client:
+    ...     for chunk in client.generate("Once upon a time", max_tokens=64):
+    ...         print(chunk.text, end="", flush=True)
+"""
+
+from importlib.metadata import version
+
+from miao_client.errors import (
+    AlreadyExistsError,
+    AuthenticationError,
+    BusyError,
+    ClientClosedError,
+    DataLossError,
+    DeadlineExceededError,
+    FieldViolation,
+    GenerationCancelledError,
+    GenerationFailedError,
+    GenerationNotFoundError,
+    InternalError,
+    InvalidRequestError,
+    LimitViolation,
+    MiaoError,
+    ModelNotFoundError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnavailableError,
+    UnsupportedError,
+)
+from miao_client.options import GenerateOptions, OnDisconnect, Priority
+from miao_client.prompts import Message, Prompt, TokenIds
+from miao_client.results import (
+    Accepted,
+    Chunk,
+    DefaultSampling,
+    Ending,
+    FinishReason,
+    Generation,
+    GenerationResult,
+    GenerationState,
+    Model,
+    Output,
+    Timings,
+    Tokenization,
+    TokenLogprobs,
+    TopLogprob,
+    Usage,
+)
+from miao_client.sync.client import Client
+from miao_client.sync.stream import GenerationStream
+
+__version__ = version("miao")
+
+__all__ = [
+    "Accepted",
+    "AlreadyExistsError",
+    "AuthenticationError",
+    "BusyError",
+    "Chunk",
+    "Client",
+    "ClientClosedError",
+    "DataLossError",
+    "DeadlineExceededError",
+    "DefaultSampling",
+    "Ending",
+    "FieldViolation",
+    "FinishReason",
+    "GenerateOptions",
+    "Generation",
+    "GenerationCancelledError",
+    "GenerationFailedError",
+    "GenerationNotFoundError",
+    "GenerationResult",
+    "GenerationState",
+    "GenerationStream",
+    "InternalError",
+    "InvalidRequestError",
+    "LimitViolation",
+    "Message",
+    "MiaoError",
+    "Model",
+    "ModelNotFoundError",
+    "NotFoundError",
+    "OnDisconnect",
+    "Output",
+    "PermissionDeniedError",
+    "Priority",
+    "Prompt",
+    "Timings",
+    "TokenIds",
+    "TokenLogprobs",
+    "Tokenization",
+    "TopLogprob",
+    "UnavailableError",
+    "UnsupportedError",
+    "Usage",
+    "__version__",
+]

@@ -1,0 +1,96 @@
+"""Calls over gRPC channels, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+
+import grpc
+
+from miao_client.deadline import Deadline
+from miao_client.failures import Failure
+from miao_client.methods import Operation
+from miao_client.recovery import Recovery
+from miao_client.settings import Settings
+from miao_client.stream_state import NextCall
+from miao_client.targets import CHANNEL_OPTIONS, Targets
+
+_Answer = TypeVar("_Answer")
+
+CUT = Failure(grpc.StatusCode.CANCELLED, "The connection was closed.")
+
+
+class AsyncTransport:
+    """Opens calls at the target in use, and goes on to the next when one breaks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._targets: Targets[grpc.aio.Channel] = Targets(settings.targets, _connect)
+
+    async def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:  # noqa: ASYNC109  # the deadline travels to the service
+        """Make a call that answers once, again if its connection breaks.
+
+        Raises:
+            MiaoError: It was refused, or nothing answered in time.
+        """
+        deadline = Deadline(self.settings.call_timeout if timeout is None else timeout)
+        recovery = Recovery(self.settings, operation.method.not_found)
+        while True:
+            channel = self._targets.current()
+            once: Any = channel.unary_unary(
+                operation.method.path,
+                request_serializer=type(operation.request).SerializeToString,
+                response_deserializer=operation.method.response.FromString,
+            )
+            try:
+                return operation.read(await once(operation.request, timeout=deadline.remaining()))
+            except grpc.RpcError as error:
+                failure = Failure.of(error)
+            except asyncio.CancelledError:
+                failure = cut_by_the_other_side()
+            wait = recovery.next_try(failure, accepted=False)
+            self.leave(channel, failure)
+            await self.sleep(deadline.cut(wait))
+
+    def open(self, call: NextCall) -> tuple[grpc.aio.Channel, Any]:
+        """Open a call that streams; read() gives its events."""
+        channel = self._targets.current()
+        stream: Any = channel.unary_stream(
+            call.method.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.method.response.FromString,
+        )
+        return channel, stream(call.request, timeout=call.timeout)
+
+    def leave(self, channel: grpc.aio.Channel, failure: Failure) -> None:
+        """Use the next target from now on, if this one's connection failed."""
+        if failure.is_broken_connection:
+            self._targets.leave(channel)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait before the next try."""
+        await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for channel in self._targets.close():
+            await channel.close()
+
+
+def cut_by_the_other_side() -> Failure:
+    """What a CancelledError in a call means, where this task is not being cancelled.
+
+    gRPC raises the same for a call that the other side cancelled, as a server
+    does that stops.
+
+    Raises:
+        CancelledError: This task is being cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+    return CUT
+
+
+def _connect(target: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)

@@ -1,0 +1,138 @@
+"""Reads a failed call: gRPC's status and its google.rpc details become one typed error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+from miao_client import errors
+
+DETAILS_KEY = "grpc-status-details-bin"
+DRAINING = "DRAINING"  # the ErrorInfo reason of a front that is about to stop
+
+# What gRPC says of a stream that was cut, in statuses that can mean anything.
+_CUT_MARKS = ("rst_stream", "goaway", "stream removed", "connection reset", "socket closed")
+
+_M = TypeVar("_M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a call ended, when not well."""
+
+    code: grpc.StatusCode
+    message: str
+    details: status_pb2.Status = field(default_factory=status_pb2.Status)
+
+    @classmethod
+    def of(cls, error: grpc.RpcError) -> Failure:
+        """Read what gRPC raised, synchronous or asynchronous."""
+        code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
+        if code is None:
+            return cls(grpc.StatusCode.UNKNOWN, str(error))
+        return cls(code, error.details() or "", _details(error.trailing_metadata()))
+
+    @property
+    def is_broken_connection(self) -> bool:
+        """Whether the connection failed, rather than the service refusing.
+
+        A cancelled call counts: the SDK's own cancellations never come here.
+        """
+        match self.code:
+            case grpc.StatusCode.UNAVAILABLE:
+                return not self.details.details or self._reason == DRAINING
+            case grpc.StatusCode.CANCELLED:
+                return True
+            case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN:
+                message = self.message.lower()
+                return not self.details.details and any(mark in message for mark in _CUT_MARKS)
+        return False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the service refuses for now and may take the same call later."""
+        return self.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which the service asks the caller to return."""
+        info = self._find(error_details_pb2.RetryInfo)
+        if info is None:
+            return None
+        return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+
+    def to_error(
+        self, not_found: type[errors.NotFoundError] = errors.NotFoundError
+    ) -> errors.MiaoError:
+        """The exception that a user of the SDK gets."""
+        match self.code:
+            case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.OUT_OF_RANGE:
+                return errors.InvalidRequestError(self._text, violations=self._fields())
+            case grpc.StatusCode.FAILED_PRECONDITION:
+                return errors.InvalidRequestError(self._text, violations=self._fields())
+            case grpc.StatusCode.NOT_FOUND:
+                return not_found(self._text)
+            case grpc.StatusCode.RESOURCE_EXHAUSTED:
+                return errors.BusyError(
+                    self._text, retry_after=self.retry_after, limits=self._limits()
+                )
+        kind = _PLAIN.get(self.code, errors.InternalError)
+        return kind(self._text, retry_after=self.retry_after)
+
+    @property
+    def _text(self) -> str:
+        return self.message or f"The service answered {self.code.name} without a message."
+
+    @property
+    def _reason(self) -> str:
+        info = self._find(error_details_pb2.ErrorInfo)
+        return info.reason if info else ""
+
+    def _fields(self) -> list[errors.FieldViolation]:
+        found = self._find(error_details_pb2.BadRequest)
+        return [
+            errors.FieldViolation(violation.field, violation.description)
+            for violation in (found.field_violations if found else ())
+        ]
+
+    def _limits(self) -> list[errors.LimitViolation]:
+        found = self._find(error_details_pb2.QuotaFailure)
+        return [
+            errors.LimitViolation(violation.subject, violation.description)
+            for violation in (found.violations if found else ())
+        ]
+
+    def _find(self, kind: type[_M]) -> _M | None:
+        for packed in self.details.details:
+            if packed.Is(kind.DESCRIPTOR):
+                message = kind()
+                packed.Unpack(message)
+                return message
+        return None
+
+
+_PLAIN: dict[grpc.StatusCode, type[errors.MiaoError]] = {
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExistsError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.AuthenticationError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
+    grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceededError,
+    grpc.StatusCode.UNIMPLEMENTED: errors.UnsupportedError,
+    grpc.StatusCode.CANCELLED: errors.GenerationCancelledError,
+    grpc.StatusCode.DATA_LOSS: errors.DataLossError,
+}
+
+
+def _details(metadata: Iterable[Any] | None) -> status_pb2.Status:
+    for key, value in metadata or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                break  # the code and the message still say what happened
+    return status_pb2.Status()

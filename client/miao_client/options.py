@@ -1,0 +1,181 @@
+"""What a caller may ask of a generation, and the request that says so."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypedDict, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message as ProtobufMessage
+
+from miao.v1 import generation_pb2 as pb
+from miao.v1 import generation_service_pb2 as service_pb
+from miao_client.errors import FieldViolation, InvalidRequestError
+from miao_client.prompts import Prompt, write_prompt
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class Priority(StrEnum):
+    """Which generations go first when workers are busy."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class OnDisconnect(StrEnum):
+    """What becomes of a generation when its caller goes away."""
+
+    CANCEL = "cancel"
+    CONTINUE = "continue"
+
+
+class GenerateOptions(TypedDict, total=False):
+    """Arguments of `generate` and `create`. None is "not said"; 0 is a value."""
+
+    model: str | None  # name; None: the client's, else the only one served
+    temperature: float | None  # 0 to 5; 0 takes the likeliest token
+    top_p: float | None  # above 0, at most 1
+    top_k: int | None  # 0 keeps all
+    min_p: float | None  # 0 to 1
+    seed: int | None  # 64 bits; None: the service draws one
+    max_tokens: int | None  # at least 1
+    stop: str | Sequence[str] | None  # texts that end it; not part of the output
+    stop_token_ids: Sequence[int] | None
+    ignore_eos: bool | None
+    logprobs: int | None  # 0: of the chosen token; n: and of the n likeliest
+    priority: Priority | str | None
+    timeout: float | None  # seconds from acceptance to the end; None: the client's
+    queue_timeout: float | None  # seconds to wait for a worker
+    request_id: str | None  # idempotency key; None: the SDK makes one
+    on_disconnect: OnDisconnect | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request to generate, and what the SDK itself must know of it."""
+
+    request: service_pb.GenerateRequest
+    timeout: float | None
+    cancel_on_close: bool  # whether leaving the stream early cancels the generation
+
+
+def submission(
+    prompt: Prompt,
+    *,
+    model: str | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    seed: int | None = None,
+    max_tokens: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    stop_token_ids: Sequence[int] | None = None,
+    ignore_eos: bool | None = None,
+    logprobs: int | None = None,
+    priority: Priority | str | None = None,
+    timeout: float | None = None,
+    queue_timeout: float | None = None,
+    request_id: str | None = None,
+    on_disconnect: OnDisconnect | str | None = None,
+) -> Submission:
+    """Build the request, with an idempotency key.
+
+    Raises:
+        InvalidRequestError: A value does not fit its field; the rest is for the service to judge.
+        TypeError: A value or the prompt has the wrong type.
+    """
+    spec = pb.GenerationSpec()
+    write_prompt(spec, prompt)
+    _set(spec, "spec", model=model, max_tokens=max_tokens, ignore_eos=ignore_eos, logprobs=logprobs)
+    drawing = {
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "seed": seed,
+    }
+    _set(spec.sampling, "spec.sampling", **drawing)
+    _extend(spec, "stop", [stop] if isinstance(stop, str) else stop)
+    _extend(spec, "stop_token_ids", stop_token_ids)
+    if priority is not None:
+        spec.priority = _PRIORITIES[_choice(Priority, priority, "spec.priority")]
+    _set_duration(spec.timeout, "spec.timeout", timeout)
+    _set_duration(spec.queue_timeout, "spec.queue_timeout", queue_timeout)
+    leaving = None
+    if on_disconnect is not None:
+        leaving = _choice(OnDisconnect, on_disconnect, "spec.on_disconnect")
+    spec.on_disconnect = _LEAVING[leaving]
+    request = service_pb.GenerateRequest(spec=spec)
+    _set(request, "", request_id=uuid.uuid4().hex if request_id is None else request_id)
+    return Submission(request, timeout, cancel_on_close=leaving is not OnDisconnect.CONTINUE)
+
+
+_PRIORITIES = {
+    Priority.LOW: pb.PRIORITY_LOW,
+    Priority.NORMAL: pb.PRIORITY_NORMAL,
+    Priority.HIGH: pb.PRIORITY_HIGH,
+}
+_LEAVING: dict[OnDisconnect | None, pb.OnDisconnect] = {
+    None: pb.ON_DISCONNECT_CONTINUE,  # the SDK comes back by itself, and cancels in words
+    OnDisconnect.CONTINUE: pb.ON_DISCONNECT_CONTINUE,
+    OnDisconnect.CANCEL: pb.ON_DISCONNECT_CANCEL,
+}
+
+
+def check_timeout(seconds: float | None, field: str) -> None:
+    """Refuse a timeout that is over before it begins; None is no timeout."""
+    if seconds is not None and not 0 < seconds <= _MOST_SECONDS:
+        raise _invalid(field, "must be above 0 and at most 24 hours")
+
+
+def check_follow(after: int, timeout: float | None) -> None:
+    """Refuse a place in a stream that there cannot be."""
+    if not 0 <= after < 2**64:
+        raise _invalid("after_sequence_number", "must be from 0 to 2^64 - 1")
+    check_timeout(timeout, "timeout")
+
+
+_MOST_SECONDS = 24 * 60 * 60
+
+
+def _set(message: ProtobufMessage, path: str, **values: object) -> None:
+    for name, value in values.items():
+        if value is None:
+            continue
+        try:
+            setattr(message, name, value)
+        except ValueError as error:  # a negative or too large number, or not valid Unicode
+            raise _invalid(f"{path}.{name}".lstrip("."), f"does not fit: {error}") from None
+
+
+def _extend(spec: pb.GenerationSpec, name: str, values: Sequence[object] | None) -> None:
+    if values is None:
+        return
+    try:
+        getattr(spec, name).extend(values)
+    except ValueError as error:
+        raise _invalid(f"spec.{name}", f"does not fit: {error}") from None
+
+
+def _set_duration(duration: Duration, field: str, seconds: float | None) -> None:
+    check_timeout(seconds, field)
+    if seconds is not None:
+        duration.FromNanoseconds(round(seconds * 1e9))
+
+
+def _choice(kind: type[_Choice], value: str, field: str) -> _Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        allowed = ", ".join(f'"{member.value}"' for member in kind)
+        raise _invalid(field, f"must be one of {allowed}") from None
+
+
+def _invalid(field: str, rule: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{field} {rule}.", violations=[FieldViolation(field, rule)])

@@ -1,0 +1,121 @@
+"""What a stream has delivered, whichever connections carried it.
+
+Knows no transport. Events go in as any connection brings them, chunks come out
+gapless and without repeats:
+
+    seen = 5        |-- event (3, 5] --|                  dropped: known
+                         |-- event (4, 7] --|             trimmed to (5, 7]
+                              |-- event (5, 6] --|        delivered
+                                    |-- event (7, 8] --|  DataLossError: 6 and 7 are missing
+"""
+
+from __future__ import annotations
+
+from miao.v1 import generation_pb2 as pb
+from miao_client import responses
+from miao_client.errors import DataLossError, InternalError
+from miao_client.results import Accepted, Chunk, Ending, GenerationResult, TokenLogprobs
+
+
+class Progress:
+    """The tokens of one generation from `after` on, as far as they have come."""
+
+    def __init__(self, generation_id: str | None = None, after: int = 0) -> None:
+        self.generation_id = generation_id
+        self.seen = after  # the last sequence number delivered
+        self.accepted: Accepted | None = None
+        self.ending: Ending | None = None
+        self._attempts = 0
+        self._texts: list[str] = []
+        self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprobs] = []
+
+    def take(self, event: pb.GenerationEvent) -> Chunk | None:
+        """Add an event; returns what it brings that is new, if anything.
+
+        Raises:
+            DataLossError: Tokens before this event are missing.
+            InternalError: The event breaks the contract.
+        """
+        self._attempts = max(self._attempts, event.attempt)
+        match event.WhichOneof("event"):
+            case "accepted":
+                self._accept(event.accepted)
+            case "tokens":
+                return self._add(event)
+            case "finished":
+                self._finish(event)
+        return None  # also for kinds added after this SDK
+
+    def result(self) -> GenerationResult:
+        """All that has come so far."""
+        accepted, ending = self.accepted, self.ending
+        return GenerationResult(
+            text="".join(self._texts),
+            token_ids=tuple(self._token_ids),
+            logprobs=tuple(self._logprobs),
+            finish_reason=ending.reason if ending else None,
+            stopped_by=ending.stopped_by if ending else None,
+            usage=ending.usage if ending else None,
+            timings=ending.timings if ending else None,
+            generation_id=self.generation_id,
+            request_id=accepted.request_id if accepted else None,
+            model=accepted.model if accepted else None,
+            seed=accepted.seed if accepted else None,
+            attempts=self._attempts,
+        )
+
+    def _accept(self, message: pb.Accepted) -> None:
+        if self.generation_id not in (None, message.generation_id):
+            raise DataLossError(
+                f"The service lost generation {self.generation_id} and began another in its place."
+            )
+        self.generation_id = message.generation_id
+        if self.accepted is None:
+            self.accepted = responses.accepted(message)
+
+    def _add(self, event: pb.GenerationEvent) -> Chunk | None:
+        first = event.sequence_number - len(event.tokens.token_ids)  # the token before the event
+        if not event.tokens.token_ids and event.tokens.text:
+            raise InternalError("The service sent text without tokens.")
+        if first > self.seen:
+            raise self._gap(first)
+        if event.sequence_number <= self.seen:
+            return None
+        chunk = _chunk(event, skip=self.seen - first)
+        self.seen = chunk.sequence_number
+        self._texts.append(chunk.text)
+        self._token_ids.extend(chunk.token_ids)
+        self._logprobs.extend(chunk.logprobs)
+        return chunk
+
+    def _finish(self, event: pb.GenerationEvent) -> None:
+        if event.sequence_number > self.seen:
+            raise self._gap(event.sequence_number)
+        if event.sequence_number < self.seen:
+            raise DataLossError(
+                f"The generation ended after {event.sequence_number} tokens, "
+                f"but {self.seen} were delivered."
+            )
+        self.ending = responses.ending(event.finished)
+
+    def _gap(self, upto: int) -> DataLossError:
+        return DataLossError(f"Tokens {self.seen + 1} to {upto} of the stream are missing.")
+
+
+def _chunk(event: pb.GenerationEvent, skip: int) -> Chunk:
+    """The event without its first `skip` tokens and their share of the text."""
+    tokens = event.tokens
+    text = tokens.text
+    if skip:
+        lengths = tokens.text_lengths
+        if len(lengths) != len(tokens.token_ids) or sum(lengths) != len(text):
+            raise InternalError("The service sent text that cannot be divided among its tokens.")
+        text = text[sum(lengths[:skip]) :]
+    return Chunk(
+        text=text,
+        token_ids=tuple(tokens.token_ids[skip:]),
+        sequence_number=event.sequence_number,
+        attempt=event.attempt,
+        logprobs=responses.logprobs(tokens.logprobs[skip:]),
+    )

@@ -1,0 +1,111 @@
+"""What a caller may pass as a prompt, and how it is written into a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from miao.v1 import generation_pb2 as pb
+from miao_client.errors import FieldViolation, InvalidRequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """A prompt as token ids of the model's vocabulary, taken as they are."""
+
+    ids: Sequence[int]
+
+
+Prompt: TypeAlias = str | TokenIds | Sequence[int] | Sequence[Message | Mapping[str, str]]
+
+_ROLES: dict[object, pb.Role] = {
+    "system": pb.ROLE_SYSTEM,
+    "user": pb.ROLE_USER,
+    "assistant": pb.ROLE_ASSISTANT,
+}
+_ROLE_RULE = 'must be "system", "user" or "assistant"'
+
+
+class _TextInput(Protocol):
+    """The part that a generation's spec and a tokenize request have in common."""
+
+    prompt: str
+
+    @property
+    def chat(self) -> pb.Chat: ...
+
+
+def write_prompt(spec: pb.GenerationSpec, prompt: Prompt) -> None:
+    """Set the spec's input: text, conversation or token ids, by the prompt's type."""
+    if isinstance(prompt, TokenIds):
+        _write_token_ids(spec, prompt.ids)
+    elif not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], int):
+        _write_token_ids(spec, prompt)
+    else:
+        write_text(spec, prompt, "spec")
+
+
+def write_text(target: _TextInput, prompt: object, path: str = "") -> None:
+    """Set the input of a message that takes text or a conversation.
+
+    Raises:
+        InvalidRequestError: The prompt is an empty list, or a message is not one.
+        TypeError: The prompt is none of the types that it may be.
+    """
+    prefix = f"{path}." if path else ""
+    if isinstance(prompt, str):
+        target.prompt = prompt
+        return
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray):
+        raise TypeError(
+            "prompt must be a str, a list of messages or a list of token ids, "
+            f"not {type(prompt).__name__}"
+        )
+    if len(prompt) == 0:
+        raise _invalid(f"{prefix}prompt", "must not be an empty list")
+    for index, message in enumerate(prompt):
+        target.chat.messages.append(_message(message, f"{prefix}chat.messages[{index}]"))
+
+
+def _write_token_ids(spec: pb.GenerationSpec, ids: Sequence[object]) -> None:
+    if len(ids) == 0:
+        raise _invalid("spec.token_ids.ids", "must hold at least one token id")
+    try:
+        spec.token_ids.ids.extend(ids)  # type: ignore[arg-type]  # checked by protobuf
+    except ValueError:
+        raise _invalid("spec.token_ids.ids", "must be from 0 to 4294967295") from None
+
+
+def _message(message: object, path: str) -> pb.ChatMessage:
+    if isinstance(message, Message):
+        role, content = message.role, message.content
+    elif isinstance(message, Mapping):
+        role, content = _role_and_content(message, path)
+    else:
+        raise TypeError(f"a message must be a dict or a Message, not {type(message).__name__}")
+    if role not in _ROLES:
+        raise _invalid(f"{path}.role", _ROLE_RULE)
+    return pb.ChatMessage(role=_ROLES[role], content=content)
+
+
+def _role_and_content(message: Mapping[str, str], path: str) -> tuple[str, str]:
+    for name in message:
+        if name not in ("role", "content"):
+            raise _invalid(f"{path}.{name}", "is not a field of a message")
+    for name in ("role", "content"):
+        if name not in message:
+            raise _invalid(f"{path}.{name}", "must be set")
+    return message["role"], message["content"]
+
+
+def _invalid(field: str, rule: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{field} {rule}.", violations=[FieldViolation(field, rule)])

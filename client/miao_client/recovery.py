@@ -1,0 +1,84 @@
+"""Decides what follows a failed call: when to try again, or which error to raise."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from miao_client import errors
+from miao_client.deadline import Clock
+from miao_client.failures import Failure
+from miao_client.settings import Settings
+
+FIRST_BACKOFF_SECONDS = 0.05
+MOST_BACKOFF_SECONDS = 2.0
+
+
+class Recovery:
+    """One call's or one stream's patience, which every sign of progress renews.
+
+    A broken connection is tried again for `connect_timeout`, or for
+    `reconnect_timeout` once the service has accepted the generation: it is
+    stored then, and waits for its caller. A service that refuses for now is
+    asked again only where `wait_when_busy` allows it, or after acceptance.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        not_found: type[errors.NotFoundError],
+        clock: Clock = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._settings = settings
+        self._not_found = not_found
+        self._clock = clock
+        self._draw = draw
+        self._tries = 0
+        self._broken_since: float | None = None
+        self._busy_since: float | None = None
+
+    def progressed(self) -> None:
+        """Something arrived: whatever failed before no longer counts."""
+        self._tries = 0
+        self._broken_since = self._busy_since = None
+
+    def next_try(self, failure: Failure, *, accepted: bool) -> float:
+        """Seconds to wait before the next try.
+
+        Raises:
+            MiaoError: There is none.
+        """
+        now = self._clock()
+        self._tries += 1
+        if failure.is_broken_connection or (accepted and failure.is_busy):
+            return self._after_break(failure, now, accepted)
+        if failure.is_busy and self._settings.wait_when_busy > 0:
+            return self._after_refusal(failure, now)
+        raise failure.to_error(self._not_found)
+
+    def _after_break(self, failure: Failure, now: float, accepted: bool) -> float:
+        settings = self._settings
+        self._broken_since = now if self._broken_since is None else self._broken_since
+        patience = settings.reconnect_timeout if accepted else settings.connect_timeout
+        wait = max(self._backoff(), failure.retry_after or 0.0)
+        if now + wait - self._broken_since > patience:
+            targets = ", ".join(settings.targets)
+            raise errors.UnavailableError(
+                f"No answer from {targets} in {patience:g} seconds: {failure.message}"
+            )
+        return wait
+
+    def _after_refusal(self, failure: Failure, now: float) -> float:
+        self._busy_since = now if self._busy_since is None else self._busy_since
+        asked = failure.retry_after
+        wait = self._backoff() if asked is None else asked
+        if now + wait - self._busy_since > self._settings.wait_when_busy:
+            raise failure.to_error(self._not_found)
+        return wait
+
+    def _backoff(self) -> float:
+        """Exponential with full jitter, so that many callers do not return at once."""
+        most = FIRST_BACKOFF_SECONDS * 2.0 ** min(self._tries - 1, 16)
+        return min(most, MOST_BACKOFF_SECONDS) * self._draw()

@@ -1,0 +1,140 @@
+"""Turns the contract's messages into the SDK's frozen results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from miao.v1 import generation_pb2 as pb
+from miao.v1 import model_service_pb2 as models_pb
+from miao_client import results
+
+_CODE_NAMES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+def finish_reason(number: int) -> results.FinishReason:
+    """The reason by its number; UNSPECIFIED for one added after this SDK."""
+    try:
+        name = pb.FinishReason.Name(number)
+    except ValueError:
+        return results.FinishReason.UNSPECIFIED
+    return results.FinishReason(name.removeprefix("FINISH_REASON_").lower())
+
+
+def generation_state(number: int) -> results.GenerationState:
+    """The state by its number; UNSPECIFIED for one added after this SDK."""
+    try:
+        name = pb.GenerationState.Name(number)
+    except ValueError:
+        return results.GenerationState.UNSPECIFIED
+    return results.GenerationState(name.removeprefix("GENERATION_STATE_").lower())
+
+
+def accepted(message: pb.Accepted) -> results.Accepted:
+    """What `accepted` says."""
+    return results.Accepted(
+        generation_id=message.generation_id,
+        request_id=message.request_id,
+        model=message.model,
+        accept_time=_time(message.accept_time),
+        num_prompt_tokens=message.num_prompt_tokens,
+        seed=message.seed,
+        max_tokens=message.max_tokens,
+    )
+
+
+def logprobs(messages: Iterable[pb.TokenLogprobs]) -> tuple[results.TokenLogprobs, ...]:
+    """Log-probabilities, one for each token."""
+    return tuple(
+        results.TokenLogprobs(
+            message.logprob,
+            tuple(results.TopLogprob(top.token_id, top.logprob, top.text) for top in message.top),
+        )
+        for message in messages
+    )
+
+
+def ending(message: pb.Finished) -> results.Ending:
+    """How a generation ended."""
+    stopped_by = message.WhichOneof("stopped_by")
+    failed = message.HasField("error")
+    return results.Ending(
+        reason=finish_reason(message.reason),
+        stopped_by=getattr(message, stopped_by) if stopped_by else None,
+        usage=_usage(message.usage),
+        timings=_timings(message.timings),
+        error_code=_CODE_NAMES.get(message.error.code, "UNKNOWN") if failed else None,
+        error_message=message.error.message if failed else None,
+    )
+
+
+def generation(message: pb.Generation) -> results.Generation:
+    """A generation as the service holds it."""
+    return results.Generation(
+        generation_id=message.generation_id,
+        request_id=message.request_id,
+        model=message.model,
+        state=generation_state(message.state),
+        attempt=message.attempt,
+        accept_time=_time(message.accept_time),
+        sequence_number=message.sequence_number,
+        ending=ending(message.finished) if message.HasField("finished") else None,
+        output=_output(message.output) if message.HasField("output") else None,
+    )
+
+
+def model(message: models_pb.Model) -> results.Model:
+    """A model as its workers announced it."""
+    return results.Model(
+        name=message.name,
+        architecture=message.architecture,
+        num_parameters=message.num_parameters,
+        dtype=message.dtype,
+        max_model_length=message.max_model_length,
+        vocab_size=message.vocab_size,
+        has_chat_template=message.has_chat_template,
+        default_sampling=_sampling(message.default_sampling),
+        num_workers=message.num_workers,
+        num_queued=message.num_queued,
+    )
+
+
+def tokenization(message: models_pb.TokenizeResponse) -> results.Tokenization:
+    """A text as tokens."""
+    return results.Tokenization(
+        tuple(message.token_ids), tuple(message.tokens), message.max_model_length
+    )
+
+
+def _output(message: pb.Output) -> results.Output:
+    return results.Output(message.text, tuple(message.token_ids))
+
+
+def _usage(message: pb.Usage) -> results.Usage:
+    return results.Usage(message.prompt_tokens, message.cached_prompt_tokens, message.output_tokens)
+
+
+def _timings(message: pb.Timings) -> results.Timings:
+    def seconds(name: str) -> float | None:
+        return _seconds(getattr(message, name)) if message.HasField(name) else None
+
+    return results.Timings(seconds("queued"), seconds("first_token"), seconds("total"))
+
+
+def _sampling(message: pb.Sampling) -> results.DefaultSampling:
+    names = ("temperature", "top_p", "top_k", "min_p")
+    return results.DefaultSampling(
+        **{name: getattr(message, name) for name in names if message.HasField(name)}
+    )
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _time(timestamp: Timestamp) -> datetime:
+    return timestamp.ToDatetime(tzinfo=UTC)

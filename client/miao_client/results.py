@@ -1,0 +1,179 @@
+"""What the service answers, as plain frozen data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    UNSPECIFIED = "unspecified"  # a reason that this SDK is too old to know
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    ERROR = "error"
+
+
+class GenerationState(StrEnum):
+    """How far a generation is."""
+
+    UNSPECIFIED = "unspecified"  # a state that this SDK is too old to know
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprob:
+    """One of the likeliest tokens at a position."""
+
+    token_id: int
+    logprob: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probability of a chosen token, and the likeliest ones beside it."""
+
+    logprob: float
+    top: tuple[TopLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one event adds: `text` may be empty while a character is incomplete."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    sequence_number: int  # tokens so far, these included
+    attempt: int  # which attempt of a worker made it, from 1
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the service said when it took the request."""
+
+    generation_id: str
+    request_id: str
+    model: str
+    accept_time: datetime
+    num_prompt_tokens: int
+    seed: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a generation took."""
+
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds since acceptance; None where it never came so far."""
+
+    queued_seconds: float | None = None
+    first_token_seconds: float | None = None
+    total_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a generation ended."""
+
+    reason: FinishReason
+    stopped_by: str | int | None  # the stop text or the stop token's id
+    usage: Usage
+    timings: Timings
+    error_code: str | None = None  # a gRPC status code's name, with ERROR
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    """All that a stream brought.
+
+    `finish_reason`, `usage` and `timings` are None when the stream broke before
+    its end. `request_id`, `model` and `seed` are None when a stream was
+    followed from a sequence number above 0: they come at its beginning.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...]
+    finish_reason: FinishReason | None
+    stopped_by: str | int | None
+    usage: Usage | None
+    timings: Timings | None
+    generation_id: str | None  # None when it was never accepted
+    request_id: str | None
+    model: str | None
+    seed: int | None
+    attempts: int  # of workers; 1 when nothing failed, 0 when none began
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a generation has said so far."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A generation as the service holds it."""
+
+    generation_id: str
+    request_id: str
+    model: str
+    state: GenerationState
+    attempt: int  # 0 while it waits for its first worker
+    accept_time: datetime
+    sequence_number: int  # tokens so far
+    ending: Ending | None  # once it has ended
+    output: Output | None  # only where asked for
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultSampling:
+    """Sampling in effect where a request says nothing; None is the service's own default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that workers have announced."""
+
+    name: str
+    architecture: str
+    num_parameters: int
+    dtype: str
+    max_model_length: int  # tokens of prompt and output together
+    vocab_size: int
+    has_chat_template: bool
+    default_sampling: DefaultSampling
+    num_workers: int
+    num_queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenization:
+    """A text as a model's tokens."""
+
+    token_ids: tuple[int, ...]
+    tokens: tuple[str, ...]  # each token's form in the vocabulary
+    max_model_length: int

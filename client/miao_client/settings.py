@@ -1,0 +1,93 @@
+"""A client's settings: from its arguments, else the environment, else the defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from miao_client.errors import FieldViolation, InvalidRequestError
+from miao_client.options import GenerateOptions, check_timeout
+
+DEFAULT_TARGET = "localhost:50051"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Read once, when a client is made. All times are in seconds."""
+
+    targets: tuple[str, ...] = (DEFAULT_TARGET,)
+    model: str | None = None
+    timeout: float | None = None
+    call_timeout: float = 30.0
+    connect_timeout: float = 5.0
+    reconnect_timeout: float = 30.0
+    wait_when_busy: float = 0.0
+
+    @classmethod
+    def resolve(
+        cls,
+        target: str | Sequence[str] | None,
+        model: str | None,
+        timeout: float | None,
+        call_timeout: float,
+        connect_timeout: float,
+        reconnect_timeout: float,
+        wait_when_busy: float,
+        environ: Mapping[str, str] = os.environ,
+    ) -> Settings:
+        """Fill what no argument says from MIAO_TARGET, MIAO_MODEL and MIAO_TIMEOUT.
+
+        Raises:
+            InvalidRequestError: A setting has no sense.
+        """
+        if target is None:
+            target = environ.get("MIAO_TARGET") or DEFAULT_TARGET
+        if model is None:
+            model = environ.get("MIAO_MODEL") or None
+        if timeout is None:
+            timeout = _seconds(environ.get("MIAO_TIMEOUT"))
+        check_timeout(timeout, "timeout")
+        check_timeout(call_timeout, "call_timeout")
+        return cls(
+            targets=_targets(target),
+            model=model,
+            timeout=timeout,
+            call_timeout=call_timeout,
+            connect_timeout=connect_timeout,
+            reconnect_timeout=reconnect_timeout,
+            wait_when_busy=wait_when_busy,
+        )
+
+    def applied_to(self, options: GenerateOptions) -> GenerateOptions:
+        """A call's options, with the client's where the call says nothing."""
+        merged = options.copy()
+        if merged.get("model") is None:
+            merged["model"] = self.model
+        if merged.get("timeout") is None:
+            merged["timeout"] = self.timeout
+        return merged
+
+
+def _targets(target: str | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(target, str):
+        # gRPC's own lists of addresses hold commas too.
+        single = target.startswith(("ipv4:", "ipv6:"))
+        target = [target] if single else target.split(",")
+    targets = tuple(name.strip() for name in target if name.strip())
+    if not targets:
+        raise _invalid("target", "must name at least one address, such as localhost:50051")
+    return targets
+
+
+def _seconds(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise _invalid("MIAO_TIMEOUT", "must be a number of seconds") from None
+
+
+def _invalid(field: str, rule: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{field} {rule}.", violations=[FieldViolation(field, rule)])

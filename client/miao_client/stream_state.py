@@ -1,0 +1,162 @@
+"""The course of one stream over its connections, without any I/O.
+
+The synchronous and the asynchronous stream drive this alike: open the call that
+`next_call` names, hand what arrives to `receive` and what fails to `failed`,
+wait as told, and begin again, until `over`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import grpc
+from google.protobuf.message import Message
+
+from miao.v1 import generation_service_pb2 as service_pb
+from miao_client import errors, methods
+from miao_client.deadline import Clock, Deadline
+from miao_client.failures import Failure
+from miao_client.methods import Method
+from miao_client.options import Submission
+from miao_client.progress import Progress
+from miao_client.recovery import Recovery
+from miao_client.results import Chunk, Ending, FinishReason, GenerationResult
+from miao_client.settings import Settings
+
+ENDED_EARLY = Failure(grpc.StatusCode.UNAVAILABLE, "The stream ended before the generation did.")
+
+
+class NextCall(NamedTuple):
+    """A call to open."""
+
+    method: Method
+    request: Message
+    timeout: float | None
+
+
+class StreamState:
+    """What a stream has delivered, how it ended, and how it goes on after a failure."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        submission: Submission | None = None,
+        *,
+        generation_id: str | None = None,
+        after: int = 0,
+        timeout: float | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.submission = submission
+        self.cancel_on_close = submission is not None and submission.cancel_on_close
+        self.over = False
+        self.error: errors.MiaoError | None = None
+        self._progress = Progress(generation_id, after)
+        self._cancelled = False
+        self._deadline = Deadline(timeout, clock)
+        method = methods.GENERATE if submission else methods.FOLLOW
+        self._recovery = Recovery(settings, method.not_found, clock)
+
+    @property
+    def generation_id(self) -> str | None:
+        """The generation's id, once it is known."""
+        return self._progress.generation_id
+
+    def result(self) -> GenerationResult:
+        """All that has come so far."""
+        return self._progress.result()
+
+    def next_call(self) -> NextCall:
+        """The call that continues the stream where it is.
+
+        Raises:
+            DeadlineExceededError: There is no time left.
+        """
+        remaining = self._deadline.remaining()
+        if remaining == 0:
+            raise self.fail(errors.DeadlineExceededError("The timeout is over."))
+        if self.generation_id is None and self.submission is not None:
+            return NextCall(methods.GENERATE, self.submission.request, remaining)
+        request = service_pb.FollowGenerationRequest(
+            generation_id=self.generation_id or "", after_sequence_number=self._progress.seen
+        )
+        return NextCall(methods.FOLLOW, request, remaining)
+
+    def receive(self, response: Any) -> Chunk | None:
+        """Take what a call brought; returns what is new in it.
+
+        Raises:
+            MiaoError: Tokens are missing, or the generation ended otherwise than well.
+        """
+        self._recovery.progressed()
+        try:
+            chunk = self._progress.take(response.event)
+        except errors.MiaoError as error:
+            raise self.fail(error) from None
+        if self._progress.ending is not None:
+            self._end(self._progress.ending)
+        return chunk
+
+    def failed(self, failure: Failure) -> float:
+        """Seconds to wait before the stream goes on after a failed call.
+
+        The stream may be over instead: when it was cancelled before the service
+        had it.
+
+        Raises:
+            MiaoError: The stream cannot go on.
+        """
+        if self._cancelled and self.generation_id is None:
+            self.over = True
+            return 0.0
+        try:
+            wait = self._recovery.next_try(failure, accepted=self.generation_id is not None)
+        except errors.GenerationNotFoundError as error:
+            raise self.fail(error) from None
+        except errors.NotFoundError as error:
+            raise self.fail(self._lost() if self.generation_id else error) from None
+        except errors.MiaoError as error:
+            raise self.fail(error) from None
+        return self._deadline.cut(wait)
+
+    def cancelled(self) -> None:
+        """The caller has cancelled: an end for that reason is no error."""
+        self._cancelled = True
+
+    def close(self) -> None:
+        """Nothing more is wanted."""
+        self.over = True
+
+    def fail(self, error: errors.MiaoError) -> errors.MiaoError:
+        """End the stream with this error, which gets what has come so far."""
+        error.result = self.result()
+        self.error = error
+        self.over = True
+        return error
+
+    def _lost(self) -> errors.DataLossError:
+        return errors.DataLossError(
+            f"The service no longer knows generation {self.generation_id}, which it had accepted."
+        )
+
+    def _end(self, ending: Ending) -> None:
+        self.over = True
+        error = _error_of(ending)
+        own = self._cancelled and ending.reason is FinishReason.CANCELLED
+        if error is not None and not own:
+            raise self.fail(error)
+
+
+def _error_of(ending: Ending) -> errors.MiaoError | None:
+    match ending.reason:
+        case FinishReason.CANCELLED:
+            return errors.GenerationCancelledError("The generation was cancelled.")
+        case FinishReason.DEADLINE_EXCEEDED:
+            return errors.DeadlineExceededError("The generation's time was over before its end.")
+        case FinishReason.ERROR:
+            message = ending.error_message or "The generation failed."
+            if ending.error_code == errors.DataLossError.code:
+                return errors.DataLossError(message)
+            return errors.GenerationFailedError(message, reason=ending.error_code or "UNKNOWN")
+    return None

@@ -1,0 +1,209 @@
+"""The client for threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self, Unpack
+
+from miao_client import methods, options, results
+from miao_client.options import GenerateOptions
+from miao_client.prompts import Prompt
+from miao_client.settings import Settings
+from miao_client.stream_state import StreamState
+from miao_client.sync.stream import GenerationStream
+from miao_client.sync.transport import Transport
+
+
+class Client:
+    """Calls Miao; any number of threads may share one.
+
+    A client connects at its first call. Connections that break are opened
+    again, at the next target where there are several, and streams go on where
+    they were. In a program that forks, make the client in the child, or at
+    least call nothing before the fork.
+
+    Args:
+        target: Address of the service such as "localhost:50051" or
+            "dns:///miao:50051"; several as a list or separated by commas. Else
+            from MIAO_TARGET, else localhost:50051.
+        model: The model for calls that name none. Else from MIAO_MODEL.
+        timeout: Seconds that a generation may take, for calls that do not say.
+            Else from MIAO_TIMEOUT, else without limit.
+        call_timeout: Seconds that any other call may take.
+        connect_timeout: Seconds to go on trying while no service answers.
+        reconnect_timeout: The same for a generation that was accepted already.
+        wait_when_busy: Seconds to wait in all when the service is busy and says
+            when to return; 0 raises `BusyError` at once.
+
+    Raises:
+        InvalidRequestError: A setting has no sense.
+
+    Example:
+        >>> with Client() as client:
+        ...     for chunk in client.generate("为什么我的手机没有信号？"):
+        ...         print(chunk.text, end="", flush=True)
+    """
+
+    def __init__(
+        self,
+        target: str | Sequence[str] | None = None,
+        *,
+        model: str | None = None,
+        timeout: float | None = None,
+        call_timeout: float = 30.0,
+        connect_timeout: float = 5.0,
+        reconnect_timeout: float = 30.0,
+        wait_when_busy: float = 0.0,
+    ) -> None:
+        self.settings = Settings.resolve(
+            target,
+            model=model,
+            timeout=timeout,
+            call_timeout=call_timeout,
+            connect_timeout=connect_timeout,
+            reconnect_timeout=reconnect_timeout,
+            wait_when_busy=wait_when_busy,
+        )
+        self._transport = Transport(self.settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; streams that are still open raise `ClientClosedError`."""
+        self._transport.close()
+
+    def generate(self, prompt: Prompt, **settings: Unpack[GenerateOptions]) -> GenerationStream:
+        """Submit a generation and stream it; the request is sent at once.
+
+        Args:
+            prompt: Text, a list of messages (`Message` or dicts with "role" and
+                "content"), or token ids.
+            **settings: See `GenerateOptions`. What is None or not given is the
+                model's default.
+
+        Returns:
+            The stream of its chunks. It reconnects by itself.
+
+        Raises:
+            InvalidRequestError: A value does not fit its field. What the service
+                refuses is raised by the stream.
+
+        Example:
+            >>> client.generate("一加一等于", max_tokens=8, temperature=0).text
+        """
+        submission = options.submission(prompt, **self.settings.applied_to(settings))
+        state = StreamState(self.settings, submission, timeout=submission.timeout)
+        return GenerationStream(self._transport, state)
+
+    def create(self, prompt: Prompt, **settings: Unpack[GenerateOptions]) -> results.Generation:
+        """Submit a generation without following it.
+
+        Args:
+            prompt: As for `generate`.
+            **settings: As for `generate`.
+
+        Returns:
+            The generation as the service stored it. Where `request_id` names
+            one that exists, that one.
+
+        Raises:
+            MiaoError: It was refused.
+
+        Example:
+            >>> generation = client.create("Write a poem.")
+            >>> client.follow(generation.generation_id).text
+        """
+        submission = options.submission(prompt, **self.settings.applied_to(settings))
+        return self._transport.call(methods.create(submission.request))
+
+    def follow(
+        self, generation_id: str, after: int = 0, *, timeout: float | None = None
+    ) -> GenerationStream:
+        """Stream a running or finished generation.
+
+        Args:
+            generation_id: Which.
+            after: The last sequence number that was seen; 0 streams all of it.
+            timeout: Seconds to follow it; None: to its end.
+
+        Returns:
+            The stream of what came after. Closing it leaves the generation be.
+
+        Raises:
+            InvalidRequestError: `after` is negative or `timeout` not above 0.
+        """
+        options.check_follow(after, timeout)
+        state = StreamState(
+            self.settings, generation_id=generation_id, after=after, timeout=timeout
+        )
+        return GenerationStream(self._transport, state)
+
+    def get(self, generation_id: str, *, include_output: bool = False) -> results.Generation:
+        """Say how far a generation is, and what it has said if `include_output`.
+
+        Raises:
+            GenerationNotFoundError: It is not known, or no longer.
+        """
+        return self._transport.call(methods.get(generation_id, include_output))
+
+    def list(
+        self,
+        *,
+        model: str | None = None,
+        state: results.GenerationState | str | None = None,
+        page_size: int = 0,
+    ) -> Iterator[results.Generation]:
+        """Yield the caller's generations, newest first, fetching pages as needed.
+
+        Args:
+            model: Only those of this model.
+            state: Only those in this state.
+            page_size: How many to fetch at a time, to 1,000; 0 leaves it to the service.
+        """
+        token = ""
+        while True:
+            page = self._transport.call(methods.list_page(model, state, page_size, token))
+            yield from page.generations
+            token = page.next_page_token
+            if not token:
+                return
+
+    def cancel(self, generation_id: str) -> results.Generation:
+        """End a generation; one that has ended stays as it is.
+
+        Returns:
+            The generation; it may still be running for the length of one step.
+
+        Raises:
+            GenerationNotFoundError: It is not known, or no longer.
+        """
+        return self._transport.call(methods.cancel(generation_id))
+
+    def models(self) -> tuple[results.Model, ...]:
+        """The models that workers have announced, by name."""
+        return self._transport.call(methods.list_models())
+
+    def model(self, name: str | None = None) -> results.Model:
+        """Say all about one model: this one, the client's own, or the only one.
+
+        Raises:
+            ModelNotFoundError: No worker has announced it.
+        """
+        return self._transport.call(methods.get_model(self._model(name)))
+
+    def tokenize(self, prompt: Prompt, *, model: str | None = None) -> results.Tokenization:
+        """Turn a text or a conversation into the model's tokens, as `generate` would."""
+        return self._transport.call(methods.tokenize(prompt, self._model(model)))
+
+    def _model(self, name: str | None) -> str | None:
+        return self.settings.model if name is None else name

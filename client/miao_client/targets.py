@@ -1,0 +1,65 @@
+"""The channels to a client's targets, and which of them is in use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from miao_client.errors import ClientClosedError
+
+_Channel = TypeVar("_Channel")
+
+_MOST_MESSAGE_BYTES = 16 * 1024 * 1024  # a prompt may be 4 MiB, its tokens' forms more
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MOST_MESSAGE_BYTES),
+    # A connection that died in silence is found within 40 seconds, also while
+    # a long prompt is computed and nothing is sent.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Come back quickly: a restarted service is up within a second or two.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.min_reconnect_backoff_ms", 3_000),  # also the time that a connection may take
+)
+
+
+class Targets(Generic[_Channel]):
+    """One channel for each target, opened at its first use.
+
+    After a fork the child opens its own: gRPC's channels do not survive one.
+    """
+
+    def __init__(self, names: tuple[str, ...], connect: Callable[[str], _Channel]) -> None:
+        self._names = names
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._index = 0
+        self._closed = False
+        self._channels: dict[tuple[int, str], _Channel] = {}
+
+    def current(self) -> _Channel:
+        """The channel in use."""
+        with self._lock:
+            if self._closed:
+                raise ClientClosedError("The client is closed.")
+            key = (os.getpid(), self._names[self._index])
+            if key not in self._channels:
+                self._channels[key] = self._connect(key[1])
+            return self._channels[key]
+
+    def leave(self, channel: _Channel) -> None:
+        """Go on to the next target, unless another caller already has."""
+        with self._lock:
+            if self._channels.get((os.getpid(), self._names[self._index])) is channel:
+                self._index = (self._index + 1) % len(self._names)
+
+    def close(self) -> list[_Channel]:
+        """Allow no further use; returns the channels that the caller is to close."""
+        with self._lock:
+            self._closed = True
+            return [channel for (pid, _), channel in self._channels.items() if pid == os.getpid()]
