@@ -9,6 +9,8 @@ Example:
 
 from importlib.metadata import version
 
+from miao_client.aio.client import AsyncClient
+from miao_client.aio.stream import AsyncGenerationStream
 from miao_client.errors import (
     AlreadyExistsError,
     AuthenticationError,
@@ -57,6 +59,8 @@ __version__ = version("miao")
 __all__ = [
     "Accepted",
     "AlreadyExistsError",
+    "AsyncClient",
+    "AsyncGenerationStream",
     "AuthenticationError",
     "BusyError",
     "Chunk",

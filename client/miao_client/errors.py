@@ -16,7 +16,7 @@ MiaoError
 ├── GenerationFailedError     the generation was accepted and then failed
 ├── DataLossError             tokens are missing; never passed over in silence
 ├── InternalError             the service failed, or broke its contract
-└── ClientClosedError         the client was used after `close()`
+└── ClientClosedError         the client or the stream was closed
 
 Where an error ends a stream, `result` holds what had arrived until then.
 """
@@ -183,6 +183,6 @@ class InternalError(MiaoError):
 
 
 class ClientClosedError(MiaoError):
-    """The client was used after `close()`."""
+    """The client was used after `close()`, or a stream was closed while it was read."""
 
     code = "FAILED_PRECONDITION"

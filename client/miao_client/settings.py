@@ -59,11 +59,14 @@ class Settings:
             wait_when_busy=wait_when_busy,
         )
 
+    def model_or(self, name: str | None) -> str | None:
+        """The model that is named, else the client's."""
+        return self.model if name is None else name
+
     def applied_to(self, options: GenerateOptions) -> GenerateOptions:
         """A call's options, with the client's where the call says nothing."""
         merged = options.copy()
-        if merged.get("model") is None:
-            merged["model"] = self.model
+        merged["model"] = self.model_or(merged.get("model"))
         if merged.get("timeout") is None:
             merged["timeout"] = self.timeout
         return merged

@@ -25,6 +25,7 @@ from miao_client.results import Chunk, Ending, FinishReason, GenerationResult
 from miao_client.settings import Settings
 
 ENDED_EARLY = Failure(grpc.StatusCode.UNAVAILABLE, "The stream ended before the generation did.")
+CLOSE_TIMEOUT_SECONDS = 5.0  # for telling the service that a stream was left
 
 
 class NextCall(NamedTuple):
@@ -119,6 +120,17 @@ class StreamState:
         except errors.MiaoError as error:
             raise self.fail(error) from None
         return self._deadline.cut(wait)
+
+    def check_open(self) -> None:
+        """Make sure that the stream may still bring something.
+
+        Raises:
+            MiaoError: Why it will not.
+        """
+        if self.over:
+            raise self.error or errors.GenerationCancelledError(
+                "The stream was left before the service accepted the generation."
+            )
 
     def cancelled(self) -> None:
         """The caller has cancelled: an end for that reason is no error."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self, Unpack
+from weakref import WeakSet
 
 from miao_client import methods, options, results
 from miao_client.options import GenerateOptions
@@ -66,6 +68,8 @@ class Client:
             wait_when_busy=wait_when_busy,
         )
         self._transport = Transport(self.settings)
+        self._lock = threading.Lock()
+        self._streams: WeakSet[GenerationStream] = WeakSet()
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +83,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; streams that are still open raise `ClientClosedError`."""
+        """Close the streams that are still open, then the connections."""
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.close()
         self._transport.close()
 
     def generate(self, prompt: Prompt, **settings: Unpack[GenerateOptions]) -> GenerationStream:
@@ -103,7 +111,7 @@ class Client:
         """
         submission = options.submission(prompt, **self.settings.applied_to(settings))
         state = StreamState(self.settings, submission, timeout=submission.timeout)
-        return GenerationStream(self._transport, state)
+        return self._stream(state)
 
     def create(self, prompt: Prompt, **settings: Unpack[GenerateOptions]) -> results.Generation:
         """Submit a generation without following it.
@@ -146,7 +154,7 @@ class Client:
         state = StreamState(
             self.settings, generation_id=generation_id, after=after, timeout=timeout
         )
-        return GenerationStream(self._transport, state)
+        return self._stream(state)
 
     def get(self, generation_id: str, *, include_output: bool = False) -> results.Generation:
         """Say how far a generation is, and what it has said if `include_output`.
@@ -199,11 +207,14 @@ class Client:
         Raises:
             ModelNotFoundError: No worker has announced it.
         """
-        return self._transport.call(methods.get_model(self._model(name)))
+        return self._transport.call(methods.get_model(self.settings.model_or(name)))
 
     def tokenize(self, prompt: Prompt, *, model: str | None = None) -> results.Tokenization:
         """Turn a text or a conversation into the model's tokens, as `generate` would."""
-        return self._transport.call(methods.tokenize(prompt, self._model(model)))
+        return self._transport.call(methods.tokenize(prompt, self.settings.model_or(model)))
 
-    def _model(self, name: str | None) -> str | None:
-        return self.settings.model if name is None else name
+    def _stream(self, state: StreamState) -> GenerationStream:
+        stream = GenerationStream(self._transport, state)
+        with self._lock:
+            self._streams.add(stream)
+        return stream

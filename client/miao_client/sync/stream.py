@@ -13,10 +13,8 @@ import grpc
 from miao_client import errors, methods
 from miao_client.failures import Failure
 from miao_client.results import Chunk, GenerationResult
-from miao_client.stream_state import ENDED_EARLY, StreamState
+from miao_client.stream_state import CLOSE_TIMEOUT_SECONDS, ENDED_EARLY, StreamState
 from miao_client.sync.transport import Transport
-
-CLOSE_TIMEOUT_SECONDS = 5.0
 
 
 class GenerationStream:
@@ -65,13 +63,10 @@ class GenerationStream:
             MiaoError: It was refused.
         """
         with self._lock:
-            while self._state.generation_id is None:
-                if self._state.over:
-                    raise self._state.error or errors.GenerationCancelledError(
-                        "The stream was left before the service accepted the generation."
-                    )
+            while (generation_id := self._state.generation_id) is None:
+                self._state.check_open()
                 self._step()
-            return self._state.generation_id
+            return generation_id
 
     @property
     def text(self) -> str:
@@ -147,8 +142,8 @@ class GenerationStream:
 
     def _mend(self, failure: Failure) -> None:
         self._call = None
-        if self._state.over:  # closed meanwhile by another thread
-            return
+        if self._state.over:
+            raise errors.ClientClosedError("The stream was closed while it was read.")
         wait = self._state.failed(failure)
         self._transport.leave(self._channel, failure)
         self._transport.sleep(wait)

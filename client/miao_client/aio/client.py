@@ -1,0 +1,190 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self, Unpack
+from weakref import WeakSet
+
+from miao_client import methods, options, results
+from miao_client.aio.stream import AsyncGenerationStream
+from miao_client.aio.transport import AsyncTransport
+from miao_client.options import GenerateOptions
+from miao_client.prompts import Prompt
+from miao_client.settings import Settings
+from miao_client.stream_state import StreamState
+
+
+class AsyncClient:
+    """Calls Miao from one event loop; any number of its tasks may share one.
+
+    The asynchronous twin of `Client`, with the same settings and methods:
+    `generate` and `follow` return at once and are read with `async for`, `list`
+    is read with `async for`, all else is awaited.
+
+    Args:
+        target: As for `Client`, like all that follow.
+        model: The model for calls that name none.
+        timeout: Seconds that a generation may take, for calls that do not say.
+        call_timeout: Seconds that any other call may take.
+        connect_timeout: Seconds to go on trying while no service answers.
+        reconnect_timeout: The same for a generation that was accepted already.
+        wait_when_busy: Seconds to wait in all when the service is busy.
+
+    Raises:
+        InvalidRequestError: A setting has no sense.
+
+    Example:
+        >>> async with AsyncClient() as client:
+        ...     async for chunk in client.generate("为什么我的手机没有信号？"):
+        ...         print(chunk.text, end="", flush=True)
+    """
+
+    def __init__(
+        self,
+        target: str | Sequence[str] | None = None,
+        *,
+        model: str | None = None,
+        timeout: float | None = None,
+        call_timeout: float = 30.0,
+        connect_timeout: float = 5.0,
+        reconnect_timeout: float = 30.0,
+        wait_when_busy: float = 0.0,
+    ) -> None:
+        self.settings = Settings.resolve(
+            target,
+            model=model,
+            timeout=timeout,
+            call_timeout=call_timeout,
+            connect_timeout=connect_timeout,
+            reconnect_timeout=reconnect_timeout,
+            wait_when_busy=wait_when_busy,
+        )
+        self._transport = AsyncTransport(self.settings)
+        self._streams: WeakSet[AsyncGenerationStream] = WeakSet()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the streams that are still open, then the connections."""
+        for stream in list(self._streams):
+            await stream.close()
+        await self._transport.close()
+
+    def generate(
+        self, prompt: Prompt, **settings: Unpack[GenerateOptions]
+    ) -> AsyncGenerationStream:
+        """Submit a generation and stream it; the request is sent at once.
+
+        Args:
+            prompt: Text, a list of messages (`Message` or dicts with "role" and
+                "content"), or token ids.
+            **settings: See `GenerateOptions`. What is None or not given is the
+                model's default.
+
+        Returns:
+            The stream of its chunks. It reconnects by itself.
+
+        Raises:
+            InvalidRequestError: A value does not fit its field. What the service
+                refuses is raised by the stream.
+
+        Example:
+            >>> await client.generate("一加一等于", max_tokens=8).text()
+        """
+        submission = options.submission(prompt, **self.settings.applied_to(settings))
+        return self._stream(StreamState(self.settings, submission, timeout=submission.timeout))
+
+    async def create(
+        self, prompt: Prompt, **settings: Unpack[GenerateOptions]
+    ) -> results.Generation:
+        """Submit a generation without following it; see `Client.create`.
+
+        Raises:
+            MiaoError: It was refused.
+        """
+        submission = options.submission(prompt, **self.settings.applied_to(settings))
+        return await self._transport.call(methods.create(submission.request))
+
+    def follow(
+        self, generation_id: str, after: int = 0, *, timeout: float | None = None
+    ) -> AsyncGenerationStream:
+        """Stream a running or finished generation; see `Client.follow`.
+
+        Args:
+            generation_id: Which.
+            after: The last sequence number that was seen; 0 streams all of it.
+            timeout: Seconds to follow it; None: to its end.
+
+        Returns:
+            The stream of what came after. Closing it leaves the generation be.
+        """
+        options.check_follow(after, timeout)
+        return self._stream(
+            StreamState(self.settings, generation_id=generation_id, after=after, timeout=timeout)
+        )
+
+    async def get(self, generation_id: str, *, include_output: bool = False) -> results.Generation:
+        """Say how far a generation is, and what it has said if `include_output`.
+
+        Raises:
+            GenerationNotFoundError: It is not known, or no longer.
+        """
+        return await self._transport.call(methods.get(generation_id, include_output))
+
+    async def list(
+        self,
+        *,
+        model: str | None = None,
+        state: results.GenerationState | str | None = None,
+        page_size: int = 0,
+    ) -> AsyncIterator[results.Generation]:
+        """Yield the caller's generations, newest first; see `Client.list`."""
+        token = ""
+        while True:
+            page = await self._transport.call(methods.list_page(model, state, page_size, token))
+            for generation in page.generations:
+                yield generation
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def cancel(self, generation_id: str) -> results.Generation:
+        """End a generation; one that has ended stays as it is.
+
+        Raises:
+            GenerationNotFoundError: It is not known, or no longer.
+        """
+        return await self._transport.call(methods.cancel(generation_id))
+
+    async def models(self) -> tuple[results.Model, ...]:
+        """The models that workers have announced, by name."""
+        return await self._transport.call(methods.list_models())
+
+    async def model(self, name: str | None = None) -> results.Model:
+        """Say all about one model: this one, the client's own, or the only one.
+
+        Raises:
+            ModelNotFoundError: No worker has announced it.
+        """
+        return await self._transport.call(methods.get_model(self.settings.model_or(name)))
+
+    async def tokenize(self, prompt: Prompt, *, model: str | None = None) -> results.Tokenization:
+        """Turn a text or a conversation into the model's tokens, as `generate` would."""
+        operation = methods.tokenize(prompt, self.settings.model_or(model))
+        return await self._transport.call(operation)
+
+    def _stream(self, state: StreamState) -> AsyncGenerationStream:
+        stream = AsyncGenerationStream(self._transport, state)
+        self._streams.add(stream)
+        return stream

@@ -1,0 +1,33 @@
+"""Options that several commands have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Target = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MIAO_TARGET",
+        help="Address of the service; several with commas. Default: localhost:50051.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", envvar="MIAO_MODEL", help="Name of the model."),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(envvar="MIAO_TIMEOUT", help="Seconds that the generation may take."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MaxTokens = Annotated[int | None, typer.Option(help="The most tokens to generate.")]
+Temperature = Annotated[
+    float | None, typer.Option(help="0 to 5; 0 takes the likeliest token.", show_default=False)
+]
+TopP = Annotated[float | None, typer.Option(help="Above 0, at most 1.")]
+TopK = Annotated[int | None, typer.Option(help="0 keeps all tokens.")]
+MinP = Annotated[float | None, typer.Option(help="0 to 1.")]
+Seed = Annotated[int | None, typer.Option(help="Makes the answer repeatable.")]
+GenerationId = Annotated[str, typer.Argument(metavar="ID", help="The generation's id.")]

@@ -1,0 +1,71 @@
+"""`miao generate`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from miao_client.cli import arguments, output
+from miao_client.options import Priority
+from miao_client.prompts import Message, Prompt
+from miao_client.sync.client import Client
+from miao_client.sync.stream import GenerationStream
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(generate)
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to continue; - reads it from stdin.")],
+    target: arguments.Target = None,
+    model: arguments.Model = None,
+    max_tokens: arguments.MaxTokens = None,
+    temperature: arguments.Temperature = None,
+    top_p: arguments.TopP = None,
+    top_k: arguments.TopK = None,
+    min_p: arguments.MinP = None,
+    seed: arguments.Seed = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends it; repeatable.")] = None,
+    priority: Annotated[Priority | None, typer.Option(help="Who goes first.")] = None,
+    timeout: arguments.Timeout = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Ask through the chat template.")] = False,
+    system: Annotated[str | None, typer.Option(help="Instructions; implies --chat.")] = None,
+    json: arguments.Json = False,
+) -> None:
+    """Stream a model's answer to a prompt. Ctrl-C cancels it."""
+    with output.reporting(), Client(target, model=model, timeout=timeout) as client:
+        stream = client.generate(
+            _prompt(sys.stdin.read() if prompt == "-" else prompt, chat, system),
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            seed=seed,
+            stop=stop,
+            priority=priority,
+        )
+        show(stream, json)
+
+
+def show(stream: GenerationStream, json: bool) -> None:
+    """Print a stream as it comes, or its result as JSON."""
+    with stream:
+        if json:
+            output.write_json(stream.result())
+            return
+        try:
+            for chunk in stream:
+                output.write_text(chunk.text)
+        finally:
+            output.write_text("\n")
+
+
+def _prompt(text: str, chat: bool, system: str | None) -> Prompt:
+    if system is not None:
+        return [Message("system", system), Message("user", text)]
+    return [Message("user", text)] if chat else text

@@ -1,0 +1,95 @@
+"""What the commands print, and how an error ends one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from miao_client.errors import BusyError, InvalidRequestError, MiaoError
+
+INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
+_WIDTH_IN_PIPES = 160
+
+# Control characters and the C1 range, but not tab and newline: a model must not
+# be able to steer the terminal.
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Turn an error into one line on stderr and the exit status 1."""
+    try:
+        yield
+    except MiaoError as error:
+        fail(sentence(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong and exit."""
+    sys.stdout.flush()
+    print(f"miao: {' '.join(message.split())}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def sentence(error: MiaoError) -> str:
+    """The error in one line, with what the service said about fields and limits."""
+    parts = [error.message]
+    if isinstance(error, InvalidRequestError):
+        parts += [f"{each.field}: {each.description}" for each in error.violations]
+    if isinstance(error, BusyError):
+        parts += [f"{each.subject}: {each.description}" for each in error.limits]
+    if error.retry_after is not None:
+        parts.append(f"Try again in {error.retry_after:g} s.")
+    return " ".join(parts)
+
+
+def write_text(text: str) -> None:
+    """Print a piece of a model's answer at once."""
+    sys.stdout.write(text.translate(_CONTROLS) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def write_json(value: object) -> None:
+    """Print a result, or a list of them, as JSON."""
+    print(json.dumps(_plain(value), ensure_ascii=False, default=_text_of, indent=2))
+
+
+def write_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table; columns whose name ends in `#` hold numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        number = column.endswith("#")
+        table.add_column(column.removesuffix("#"), justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console().print(table)
+
+
+def console() -> Console:
+    """Where tables go; wide in a pipe, so that nothing is cut."""
+    return Console(
+        width=None if sys.stdout.isatty() else _WIDTH_IN_PIPES, markup=False, highlight=False
+    )
+
+
+def _plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _text_of(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
