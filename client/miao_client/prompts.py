@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeGuard
 
 from miao.v1 import generation_pb2 as pb
 from miao_client.errors import FieldViolation, InvalidRequestError
@@ -48,7 +48,7 @@ def write_prompt(spec: pb.GenerationSpec, prompt: Prompt) -> None:
     """Set the spec's input: text, conversation or token ids, by the prompt's type."""
     if isinstance(prompt, TokenIds):
         _write_token_ids(spec, prompt.ids)
-    elif not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], int):
+    elif _is_list(prompt) and len(prompt) > 0 and isinstance(prompt[0], int):
         _write_token_ids(spec, prompt)
     else:
         write_text(spec, prompt, "spec")
@@ -65,7 +65,7 @@ def write_text(target: _TextInput, prompt: object, path: str = "") -> None:
     if isinstance(prompt, str):
         target.prompt = prompt
         return
-    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray):
+    if not _is_list(prompt):
         raise TypeError(
             "prompt must be a str, a list of messages or a list of token ids, "
             f"not {type(prompt).__name__}"
@@ -74,6 +74,10 @@ def write_text(target: _TextInput, prompt: object, path: str = "") -> None:
         raise _invalid(f"{prefix}prompt", "must not be an empty list")
     for index, message in enumerate(prompt):
         target.chat.messages.append(_message(message, f"{prefix}chat.messages[{index}]"))
+
+
+def _is_list(prompt: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(prompt, Sequence) and not isinstance(prompt, str | bytes | bytearray)
 
 
 def _write_token_ids(spec: pb.GenerationSpec, ids: Sequence[object]) -> None:

@@ -49,6 +49,11 @@ class Settings:
             timeout = _seconds(environ.get("MIAO_TIMEOUT"))
         check_timeout(timeout, "timeout")
         check_timeout(call_timeout, "call_timeout")
+        _check_not_negative(
+            connect_timeout=connect_timeout,
+            reconnect_timeout=reconnect_timeout,
+            wait_when_busy=wait_when_busy,
+        )
         return cls(
             targets=_targets(target),
             model=model,
@@ -81,6 +86,12 @@ def _targets(target: str | Sequence[str]) -> tuple[str, ...]:
     if not targets:
         raise _invalid("target", "must name at least one address, such as localhost:50051")
     return targets
+
+
+def _check_not_negative(**settings: float) -> None:
+    for name, value in settings.items():
+        if not value >= 0:  # NaN too
+            raise _invalid(name, "must be a number of seconds, at least 0")
 
 
 def _seconds(text: str | None) -> float | None:

@@ -1,0 +1,168 @@
+"""The course of a stream over broken calls, without a transport."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+
+from miao.v1 import generation_pb2 as pb
+from miao.v1 import generation_service_pb2 as service_pb
+from miao_client import errors, methods
+from miao_client.failures import Failure
+from miao_client.options import submission
+from miao_client.settings import Settings
+from miao_client.stream_state import StreamState
+
+BROKEN = Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+ACCEPTED = pb.GenerationEvent(accepted=pb.Accepted(generation_id="g"))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def generate_state(timeout: float | None = None, clock: Any = Clock()) -> StreamState:  # noqa: B008
+    return StreamState(
+        Settings(), submission("hello", request_id="key"), timeout=timeout, clock=clock
+    )
+
+
+def receive(state: StreamState, event: pb.GenerationEvent) -> Any:
+    return state.receive(service_pb.GenerateResponse(event=event))
+
+
+def finish(state: StreamState, reason: int, **fields: Any) -> None:
+    finished = pb.Finished(reason=reason, **fields)
+    receive(state, pb.GenerationEvent(sequence_number=1, finished=finished))
+
+
+def token(number: int) -> pb.GenerationEvent:
+    tokens = pb.Tokens(text="a", token_ids=[number])
+    return pb.GenerationEvent(sequence_number=number, tokens=tokens)
+
+
+def test_before_acceptance_the_same_request_is_sent_again() -> None:
+    state = generate_state()
+    first = state.next_call()
+    state.failed(BROKEN)
+    assert state.next_call() == first
+    assert (first.method, first.request.request_id) == (methods.GENERATE, "key")
+
+
+def test_after_acceptance_the_stream_is_followed_from_the_last_token() -> None:
+    state = generate_state()
+    receive(state, ACCEPTED)
+    receive(state, token(1))
+    state.failed(BROKEN)
+    call = state.next_call()
+    assert call.method is methods.FOLLOW
+    assert call.request == service_pb.FollowGenerationRequest(
+        generation_id="g", after_sequence_number=1
+    )
+
+
+def test_each_call_has_the_time_that_is_left() -> None:
+    clock = Clock()
+    state = generate_state(timeout=10, clock=clock)
+    assert state.next_call().timeout == 10
+    clock.now = 4
+    assert state.next_call().timeout == 6
+    clock.now = 11
+    with pytest.raises(errors.DeadlineExceededError):
+        state.next_call()
+
+
+def test_a_generation_that_the_service_forgot_is_data_loss() -> None:
+    state = generate_state()
+    receive(state, ACCEPTED)
+    receive(state, token(1))
+    with pytest.raises(errors.DataLossError) as caught:
+        state.failed(Failure(grpc.StatusCode.NOT_FOUND, "unknown"))
+    assert caught.value.result is not None
+    assert caught.value.result.text == "a"
+
+
+def test_an_unknown_model_is_not_data_loss() -> None:
+    with pytest.raises(errors.ModelNotFoundError):
+        generate_state().failed(Failure(grpc.StatusCode.NOT_FOUND, "no such model"))
+
+
+def test_an_unknown_generation_to_follow_is_not_found() -> None:
+    state = StreamState(Settings(), generation_id="g")
+    with pytest.raises(errors.GenerationNotFoundError):
+        state.failed(Failure(grpc.StatusCode.NOT_FOUND, "unknown"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "fields", "kind"),
+    [
+        (pb.FINISH_REASON_CANCELLED, {}, errors.GenerationCancelledError),
+        (pb.FINISH_REASON_DEADLINE_EXCEEDED, {}, errors.DeadlineExceededError),
+        (
+            pb.FINISH_REASON_ERROR,
+            {"error": pb.GenerationError(code=13, message="engine failed")},
+            errors.GenerationFailedError,
+        ),
+        (
+            pb.FINISH_REASON_ERROR,
+            {"error": pb.GenerationError(code=15, message="journal lost")},
+            errors.DataLossError,
+        ),
+    ],
+)
+def test_an_end_otherwise_than_well_is_an_error_with_what_came(
+    reason: int, fields: dict[str, Any], kind: type[errors.MiaoError]
+) -> None:
+    state = generate_state()
+    receive(state, ACCEPTED)
+    receive(state, token(1))
+    with pytest.raises(kind) as caught:
+        finish(state, reason, **fields)
+    assert state.over
+    assert caught.value.result is not None
+    assert (caught.value.result.text, caught.value.result.generation_id) == ("a", "g")
+
+
+def test_a_failed_generation_says_its_kind() -> None:
+    state = generate_state()
+    receive(state, ACCEPTED)
+    receive(state, token(1))
+    with pytest.raises(errors.GenerationFailedError, match="engine failed") as caught:
+        finish(
+            state,
+            pb.FINISH_REASON_ERROR,
+            error=pb.GenerationError(code=13, message="engine failed"),
+        )
+    assert caught.value.reason == "INTERNAL"
+
+
+@pytest.mark.parametrize("reason", [pb.FINISH_REASON_STOP, pb.FINISH_REASON_LENGTH, 99])
+def test_other_ends_are_no_errors(reason: int) -> None:
+    state = generate_state()
+    receive(state, ACCEPTED)
+    receive(state, token(1))
+    finish(state, reason)
+    assert state.over
+    assert state.error is None
+
+
+def test_an_own_cancellation_just_ends() -> None:
+    state = generate_state()
+    receive(state, ACCEPTED)
+    receive(state, token(1))
+    state.cancelled()
+    finish(state, pb.FINISH_REASON_CANCELLED)
+    assert state.over
+    assert state.result().finish_reason == "cancelled"
+
+
+def test_a_refused_request_that_was_cancelled_is_not_sent_again() -> None:
+    state = generate_state()
+    state.cancelled()
+    assert state.failed(BROKEN) == 0
+    assert state.over
