@@ -79,6 +79,7 @@ class Record:
     accepted: pb.Accepted
     worker: str | None
     claimed_ms: int | None
+    first_token_ms: int | None
     finished: pb.Finished | None
 
     @classmethod
@@ -89,7 +90,6 @@ class Record:
         accepted.accept_time.FromMilliseconds(accept_ms)
         finished = state.get(b"finished")
         worker = state.get(b"worker")
-        claimed_ms = state.get(b"claimed_ms")
         return cls(
             generation_id=generation_id,
             request_id=state[b"request_id"].decode(),
@@ -104,7 +104,8 @@ class Record:
             retention_seconds=int(state[b"retention_seconds"]),
             accepted=accepted,
             worker=None if worker is None else worker.decode(),
-            claimed_ms=None if claimed_ms is None else int(claimed_ms),
+            claimed_ms=_optional_int(state, b"claimed_ms"),
+            first_token_ms=_optional_int(state, b"first_token_ms"),
             finished=None if finished is None else pb.Finished.FromString(finished),
         )
 
@@ -121,6 +122,11 @@ class Record:
             finished=self.finished,
             output=output,
         )
+
+
+def _optional_int(state: Mapping[bytes, bytes], field: bytes) -> int | None:
+    value = state.get(field)
+    return None if value is None else int(value)
 
 
 _STATES = {
@@ -150,14 +156,15 @@ def finished_message(
     reason: pb.FinishReason,
     now_ms: int,
     *,
-    first_token_ms: int | None = None,
     cached_prompt_tokens: int = 0,
     error: pb.GenerationError | None = None,
     tokens: int | None = None,
+    first_token_ms: int | None = None,
 ) -> pb.Finished:
     """The end of a generation, with its usage and where its time went.
 
-    All times in milliseconds of Redis's clock; `tokens` counts the output.
+    All times in milliseconds of Redis's clock. `tokens` and `first_token_ms`
+    are given by a worker that knows better than the record.
     """
     finished = pb.Finished(reason=reason, error=error)
     finished.usage.prompt_tokens = record.accepted.num_prompt_tokens
@@ -165,6 +172,7 @@ def finished_message(
     finished.usage.output_tokens = record.tokens if tokens is None else tokens
     claimed_ms = now_ms if record.claimed_ms is None else record.claimed_ms
     finished.timings.queued.FromMilliseconds(max(0, claimed_ms - record.accept_ms))
+    first_token_ms = record.first_token_ms if first_token_ms is None else first_token_ms
     if first_token_ms is not None:
         finished.timings.first_token.FromMilliseconds(max(0, first_token_ms - record.accept_ms))
     finished.timings.total.FromMilliseconds(max(0, now_ms - record.accept_ms))

@@ -17,6 +17,7 @@ for i = 1, #ARGV, 5 do
     if last > tokens then
       redis.call('XADD', journal_key(id), ARGV[i + 3] .. '-0', 'e', ARGV[i + 4])
       redis.call('HSET', gen, 'tokens', ARGV[i + 3])
+      if tokens == 0 then redis.call('HSET', gen, 'first_token_ms', now_ms()) end
       tokens = last
     end
     out[#out + 1] = state[3] and 1 or 0

@@ -1,0 +1,177 @@
+"""What a worker does with generations: claim, append, finish, renew, give back.
+
+Every write names the claim's owner, and Redis refuses it when another worker
+has taken the generation over: a worker that has lost its claim writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from redis import Redis
+
+from miao.internal.v1.queue_pb2 import Job
+from miao_queue import events, keys, scripts
+from miao_queue.records import Record
+
+
+class WriteCode(IntEnum):
+    """What Redis says to a write under a claim."""
+
+    WRITTEN = 0  # or written before
+    CANCEL = 1  # written; the caller asks to cancel
+    GAP = 2  # the journal ends earlier: send again from there
+    FENCED = 3  # the claim is lost: drop the generation
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event for a journal, with the token counts before and after it."""
+
+    first: int
+    last: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """An entry for the journal of one generation."""
+
+    generation_id: str
+    owner: str
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What Redis says, and how many tokens the journal then holds."""
+
+    code: WriteCode
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A generation that this worker owns, as it was when claimed.
+
+    `entries` are what earlier attempts have written. `now_ms` is Redis's time.
+    """
+
+    record: Record
+    job: Job
+    owner: str
+    queue: str
+    entries: Sequence[Entry]
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StaleJob:
+    """A job id from the queue that is not a waiting generation, and must not run."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReapedClaim:
+    """A claim whose worker has not renewed it; the generation waits again."""
+
+    generation_id: str
+    owner: str
+    worker: str
+
+
+class ClaimStore:
+    """A worker's view of the generations in Redis."""
+
+    def __init__(self, connection: Redis, worker: str, lease_ms: int) -> None:
+        self._redis: Any = connection  # its annotations mix what both kinds of client return
+        self._worker = worker
+        self._lease_ms = lease_ms
+        self._claim = scripts.load(connection, "claim")
+        self._append = scripts.load(connection, "append")
+        self._finish = scripts.load(connection, "finish")
+        self._renew = scripts.load(connection, "renew")
+        self._release = scripts.load(connection, "release")
+        self._reap = scripts.load(connection, "reap")
+
+    def now_ms(self) -> int:
+        """Redis's time."""
+        seconds, microseconds = self._redis.time()
+        return int(seconds * 1000 + microseconds // 1000)
+
+    def claim(self, queue_names: Sequence[str], owner: str) -> Claim | StaleJob | None:
+        """Pop and claim the next generation of these queues; None if all are empty."""
+        lists = [keys.queue_key(name) for name in queue_names]
+        reply = self._claim(keys=lists, args=[self._worker, owner, self._lease_ms])
+        if reply is None:
+            return None
+        if reply[0] == b"stale":
+            return StaleJob(reply[1].decode())
+        return _read_claim(reply, owner)
+
+    def append(self, appends: Sequence[Append]) -> list[WriteResult]:
+        """Write a step to the journals of a batch, in one call; a result for each."""
+        words: list[bytes | str | int] = []
+        for append in appends:
+            entry = append.entry
+            words += (append.generation_id, append.owner, entry.first, entry.last, entry.payload)
+        reply = self._append(args=words)
+        return [
+            WriteResult(WriteCode(reply[i]), int(reply[i + 1])) for i in range(0, len(reply), 2)
+        ]
+
+    def finish(
+        self, claim: Claim, tokens: int, event: bytes, finished: bytes, retention_seconds: int
+    ) -> WriteResult:
+        """Write the terminal event; again is the same as once."""
+        code, written = self._finish(
+            args=[
+                *(claim.record.generation_id, claim.owner, tokens),
+                *(event, finished, retention_seconds),
+            ]
+        )
+        return WriteResult(WriteCode(code), int(written))
+
+    def renew(self, claims: Sequence[Claim]) -> list[WriteCode]:
+        """Extend the leases of these claims; a code for each."""
+        if not claims:
+            return []
+        words: list[str | int] = [self._lease_ms]
+        for claim in claims:
+            words += (claim.record.generation_id, claim.owner)
+        return [WriteCode(code) for code in self._renew(args=words)]
+
+    def release(self, claims: Iterable[Claim]) -> None:
+        """Give claims back to the front of their queues, where others find them at once."""
+        words: list[str] = []
+        for claim in sorted(claims, key=lambda claim: claim.record.accept_ms):
+            words += (claim.record.generation_id, claim.owner)
+        if words:
+            self._release(args=words)
+
+    def reap(self, limit: int = 100) -> list[ReapedClaim]:
+        """Take back claims that nobody has renewed in time."""
+        words = [word.decode() for word in self._reap(args=[limit])]
+        return [ReapedClaim(*words[i : i + 3]) for i in range(0, len(words), 3)]
+
+
+def _read_claim(reply: Sequence[Any], owner: str) -> Claim:
+    _, generation_id, now_ms, flat, rows = reply
+    state = dict(zip(flat[::2], flat[1::2], strict=True))
+    entries, first = [], 0
+    for entry_id, fields in rows:
+        last = events.Position.of_entry(entry_id).tokens
+        entries.append(Entry(first, last, fields[fields.index(events.FIELD) + 1]))
+        first = last
+    return Claim(
+        record=Record.from_hash(generation_id.decode(), state),
+        job=Job.FromString(state[b"job"]),
+        owner=owner,
+        queue=state[b"queue"].decode(),
+        entries=entries,
+        now_ms=int(now_ms),
+    )

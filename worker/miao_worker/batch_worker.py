@@ -1,0 +1,288 @@
+"""The RQ worker that batches: many jobs at once in one engine, none forked.
+
+Three threads: this one claims jobs and keeps RQ's books, the runner's publishes
+tokens, the keeper's renews leases. This one sleeps in a read of two streams:
+the model's bell, which rings for each queued job, and the worker's control.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq.command import parse_payload
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.suspension import is_suspended
+from rq.worker import BaseWorker, WorkerStatus
+from tokenizers import Tokenizer
+
+from miao.internal.v1.queue_pb2 import ModelCard
+from miao_queue import keys
+from miao_queue.cards import Presence
+from miao_queue.claims import ClaimStore, StaleJob
+from miao_worker.clock import RedisClock
+from miao_worker.engine.errors import ModelLoadError
+from miao_worker.engine_process import EngineProcess
+from miao_worker.execution import Execution
+from miao_worker.generation_runner import GenerationRunner
+from miao_worker.keeper import Keeper
+from miao_worker.rq_bookkeeping import RqBookkeeping
+from miao_worker.settings import WorkerSettings
+
+_log = logging.getLogger(__name__)
+
+_BLOCK_MS = 500  # how long a wait for work may last; also how late a signal is seen
+_HEARTBEAT_SECONDS = 10.0
+_EXECUTION_TTL_SECONDS = 120
+_CONTROL_TTL_MS = 600_000
+
+
+class BatchWorker(BaseWorker):
+    """An RQ worker whose one work horse is an engine."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        connection: Redis,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(
+            keys.queue_names(settings.model_name),
+            name=settings.name,
+            connection=connection,
+            serializer=JSONSerializer,
+            log_job_description=False,
+        )
+        self._settings = settings
+        self._on_ready = on_ready
+        self._claims = ClaimStore(connection, settings.name, settings.lease_ms)
+        self._engine = EngineProcess(
+            settings.engine, settings.model_name, settings.step_timeout_seconds
+        )
+        self._books = RqBookkeeping(self, connection)
+        self._ended: deque[Execution] = deque()
+        self._stopped_by_rq: set[str] = set()
+        self._stop_requests = 0
+        self._engine_lost: ModelLoadError | None = None
+        self._last_seen: dict[Any, Any] = {
+            keys.bell(settings.model_name): "0-0",
+            keys.control(settings.name): "0-0",
+        }
+        self._runner: GenerationRunner
+        self._keeper: Keeper
+
+    def work(self, *_: Any, **__: Any) -> bool:
+        """Work until told to stop. Raises ModelLoadError if the engine cannot (re)start."""
+        card = self._engine.start()
+        self._assemble(card)
+        self.register_birth()
+        self.subscribe()
+        self.set_state(WorkerStatus.IDLE)
+        self._install_signal_handlers()
+        threads = [
+            threading.Thread(target=self._run_runner, name="runner"),
+            threading.Thread(target=self._keeper.run, name="keeper"),
+        ]
+        for thread in threads:
+            thread.start()
+        self._on_ready()
+        try:
+            self._loop()
+            self._drain()
+        finally:
+            self._shut_down(threads)
+        if self._engine_lost is not None:
+            raise self._engine_lost
+        return True
+
+    def _assemble(self, card: ModelCard) -> None:
+        clock = RedisClock(self._claims.now_ms())
+        tokenizer = Tokenizer.from_str(card.tokenizer_json)
+        self._runner = GenerationRunner(
+            self._engine, self._claims, clock, tokenizer, self._settings, self._on_ended
+        )
+        presence = Presence(self.connection, card, self.name)
+        self._keeper = Keeper(
+            self.connection, self._claims, clock, self._runner, presence, self._settings
+        )
+        presence.publish()
+        presence.renew(clock.now_ms(), 2 * self._settings.lease_ms)
+
+    # The loop
+
+    def _loop(self) -> None:
+        heartbeat_due = 0.0
+        while not self._is_stopping:
+            try:
+                if time.monotonic() >= heartbeat_due:
+                    self._beat()
+                    heartbeat_due = time.monotonic() + _HEARTBEAT_SECONDS
+                if self._may_claim():
+                    self._claim_all()
+                self._keep_books()
+                self._wait()
+            except RedisError as error:
+                _log.warning("Redis does not answer (%s)", type(error).__name__)
+                time.sleep(0.2)
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stop_requests > 0 or self._engine_lost is not None
+
+    def _may_claim(self) -> bool:
+        suspended = bool(is_suspended(self.connection))
+        if suspended != (self.get_state() == WorkerStatus.SUSPENDED):
+            idle = WorkerStatus.BUSY if self.executions else WorkerStatus.IDLE
+            self.set_state(WorkerStatus.SUSPENDED if suspended else idle)
+        return not suspended
+
+    def _claim_all(self) -> None:
+        """Claim while there is room in the batch and work in the queues."""
+        started = []
+        while self._runner.num_running < self._settings.engine.max_sequences:
+            claim = self._claims.claim(self.queue_names(), uuid4().hex)
+            if claim is None:
+                break
+            if isinstance(claim, StaleJob):
+                self._books.refuse(claim.job_id)
+                continue
+            self._runner.add(claim)
+            started.append(claim)
+        for claim in started:  # after all are under way: RQ's books take milliseconds
+            self._books.start(claim)
+
+    def _wait(self) -> None:
+        """Sleep until the bell rings or a command comes."""
+        reply: Any = self.connection.xread(dict(self._last_seen), block=_BLOCK_MS)
+        for stream, entries in _streams(reply):
+            self._last_seen[stream] = entries[-1][0].decode()
+            for _, fields in entries:
+                if b"cancel" in fields:
+                    self._runner.cancel(fields[b"cancel"].decode())
+
+    def _beat(self) -> None:
+        self.heartbeat()
+        self._books.heartbeat()
+        if self.should_run_maintenance_tasks:
+            self.run_maintenance_tasks()
+
+    def _keep_books(self) -> None:
+        while self._ended:
+            execution = self._ended.popleft()
+            stopped = execution.generation_id in self._stopped_by_rq
+            self._stopped_by_rq.discard(execution.generation_id)
+            self._books.end(execution.claim.owner, execution.end, stopped=stopped)
+        while self._keeper.reaped:
+            self._books.reaped(self._keeper.reaped.pop())
+
+    def _on_ended(self, execution: Execution) -> None:
+        """Called by the runner: there is room, and RQ has something to learn."""
+        self._ended.append(execution)
+        self._wake()
+
+    def _wake(self) -> None:
+        key = keys.control(self.name)
+        try:
+            with self.connection.pipeline(transaction=False) as pipeline:
+                pipeline.xadd(key, {"wake": ""}, maxlen=1000)
+                pipeline.pexpire(key, _CONTROL_TTL_MS)
+                pipeline.execute()
+        except RedisError:
+            _log.debug("cannot wake the loop; it looks again by itself")
+
+    def _run_runner(self) -> None:
+        try:
+            self._runner.run()
+        except ModelLoadError as error:
+            self._engine_lost = error
+        except Exception:
+            _log.exception("the runner has failed")
+            self._engine_lost = ModelLoadError("the worker's runner has failed; see the log")
+
+    # The end
+
+    def _drain(self) -> None:
+        """Let running generations end here, within the grace."""
+        self._keeper.withdraw()
+        deadline = time.monotonic() + self._settings.drain_seconds
+        while self._runner.num_running and self._engine_lost is None:
+            if self._stop_requests > 1 or time.monotonic() >= deadline:
+                break
+            self._keep_books()
+            self._wait()
+
+    def _shut_down(self, threads: list[threading.Thread]) -> None:
+        """Hand over what still runs, then leave RQ's lists."""
+        self._runner.stop()
+        self._keeper.stop()
+        for thread in threads:
+            thread.join()
+        self._engine.kill()
+        try:
+            self._claims.release(self._runner.claims_held())
+            self._keep_books()
+            self._books.release()
+            self.connection.delete(keys.control(self.name))
+            self.teardown()
+        except RedisError as error:
+            _log.warning("Redis does not answer (%s); leases will end instead", error)
+
+    # What RQ calls
+
+    def _set_connection(self, connection: Redis) -> Redis:
+        return connection  # its socket timeout is ours to decide
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        """Seconds for which RQ believes in an execution without another heartbeat."""
+        return _EXECUTION_TTL_SECONDS
+
+    def request_stop(self, signum: int, frame: object) -> None:
+        """First signal: finish what runs. Second: hand it over at once."""
+        self._stop_requests += 1
+
+    def _install_signal_handlers(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self.request_stop)
+            signal.signal(signal.SIGTERM, self.request_stop)
+
+    def handle_payload(self, message: dict[str, Any]) -> None:
+        """Obey RQ's commands: stop-job, stop-execution, shutdown, kill-horse."""
+        try:
+            payload = parse_payload(message)
+            command = payload.get("command")
+        except (json.JSONDecodeError, AttributeError):
+            return
+        if command in ("stop-job", "stop-execution"):
+            job_id = str(payload.get("job_id", ""))
+            self._stopped_by_rq.add(job_id)
+            self._runner.cancel(job_id)
+        elif command == "shutdown":
+            self._stop_requests += 1
+        elif command == "kill-horse" and (pid := self._engine.pid) is not None:
+            os.kill(pid, signal.SIGKILL)
+
+    def execute_job(self, job: Job, queue: object) -> None:
+        """Never: this worker runs generations in its engine, not jobs by their function."""
+        raise RuntimeError(f"job {job.id} of {queue} must not be executed")
+
+
+def _streams(reply: Any) -> list[tuple[str, Any]]:
+    """XREAD's reply, in the forms of both protocols, as (stream, entries)."""
+    if not reply:
+        return []
+    pairs = reply.items() if isinstance(reply, dict) else reply
+    return [
+        (stream.decode(), entries[0] if isinstance(reply, dict) else entries)
+        for stream, entries in pairs
+    ]

@@ -1,0 +1,160 @@
+"""`miao worker`: serve one model from the queue."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from miao_queue import connection
+from miao_queue.connection import RedisUrlError
+from miao_worker.engine.config import EngineConfig
+from miao_worker.settings import WorkerSettings
+
+_GIB = 1 << 30
+
+
+def main(argv: list[str]) -> int:
+    """Run a worker until it is told to stop; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    logging.getLogger("rq.worker").setLevel(logging.WARNING)
+    try:
+        return _work(_settings(arguments))
+    except (RedisUrlError, ValueError) as error:
+        print(f"miao worker: {error}", file=sys.stderr)
+        return 2
+
+
+def _work(settings: WorkerSettings) -> int:
+    from miao_worker.batch_worker import BatchWorker
+    from miao_worker.engine.errors import ModelLoadError
+
+    redis = connection.connect(settings.redis_url)
+    try:
+        redis.ping()
+        BatchWorker(settings, redis, on_ready=lambda: _say_ready(settings)).work()
+    except ModelLoadError as error:
+        print(f"miao worker: {error}", file=sys.stderr)
+        return 1
+    except RedisError as error:
+        address = connection.redact_url(settings.redis_url)
+        print(f"miao worker: Redis at {address} cannot be used: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _say_ready(settings: WorkerSettings) -> None:
+    print(f"worker serving {settings.model_name}", flush=True)
+
+
+def model_source(model: str | None) -> tuple[str, str]:
+    """What to load and what callers name it; the bundled model where none is named."""
+    from miao_worker.bundled import BUNDLED_MODEL_NAME, bundled_model_path
+
+    if model is None or model == BUNDLED_MODEL_NAME:
+        return str(bundled_model_path()), BUNDLED_MODEL_NAME
+    folder = Path(model).expanduser()
+    return (str(folder), folder.resolve().name) if folder.is_dir() else (model, model)
+
+
+def _settings(arguments: argparse.Namespace) -> WorkerSettings:
+    model, name = model_source(arguments.model)
+    cache = arguments.cache_gib
+    return WorkerSettings(
+        redis_url=arguments.redis_url,
+        model_name=arguments.name or name,
+        engine=EngineConfig(
+            model=model,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            block_size=arguments.block_size,
+            cache_bytes=None if cache is None else int(cache * _GIB),
+            max_model_length=arguments.max_model_length,
+            max_sequences=arguments.max_sequences,
+            max_batch_tokens=arguments.max_batch_tokens,
+            prefix_cache=not arguments.no_prefix_cache,
+            num_threads=arguments.num_threads,
+        ),
+        lease_seconds=arguments.lease_seconds,
+        step_timeout_seconds=arguments.step_timeout_seconds,
+        drain_seconds=arguments.drain_seconds,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="miao worker",
+        description="Serve one model: take generations from the queue and write their tokens.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    engine, defaults = parser.add_argument_group("engine"), EngineConfig(model="")
+    option = parser.add_argument
+    option(
+        "--model",
+        metavar="NAME_OR_PATH",
+        default=os.environ.get("MIAO_MODEL"),
+        help="a Hugging Face model or a folder; unset: the bundled one",
+    )
+    option("--name", help="what callers name the model; unset: from --model")
+    option("--redis-url", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
+    option(
+        "--lease-seconds",
+        type=_positive,
+        default=3.0,
+        help="without a sign of life for so long, others take the work over",
+    )
+    option(
+        "--drain-seconds",
+        type=float,
+        default=20.0,
+        help="at SIGTERM, finish what runs for so long, then hand it over",
+    )
+    option(
+        "--step-timeout-seconds",
+        type=_positive,
+        default=60.0,
+        help="replace an engine that brings no step for so long",
+    )
+    option("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    option = engine.add_argument
+    option("--device", help="cpu, cuda, cuda:1; unset: CUDA where there is one")
+    option("--dtype", default="auto", choices=["auto", "bfloat16", "float16", "float32"])
+    option(
+        "--max-sequences",
+        type=_count,
+        default=defaults.max_sequences,
+        help="sequences in one batch",
+    )
+    option(
+        "--max-batch-tokens",
+        type=_count,
+        default=defaults.max_batch_tokens,
+        help="tokens computed in one step",
+    )
+    option("--max-model-length", type=_count, help="tokens of prompt and output together")
+    option("--cache-gib", type=_positive, help="size of the KV pool; unset: a share of the memory")
+    option("--block-size", type=_count, default=defaults.block_size, help="tokens in a KV block")
+    option("--no-prefix-cache", action="store_true", help="share no prompt prefixes")
+    option("--num-threads", type=_count, help="CPU threads of the engine")
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return value

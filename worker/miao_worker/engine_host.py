@@ -1,0 +1,90 @@
+"""The engine's process: takes commands from a pipe, steps, and sends what comes.
+
+Started by EngineProcess and by nothing else. It ends when the pipe closes, so
+it never outlives its worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+
+from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.types import SequenceRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Run a sequence."""
+
+    request: SequenceRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Take a sequence out of the batch."""
+
+    sequence_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The engine has loaded its model; `card` is a serialized ModelCard."""
+
+    card: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The engine cannot load its model; the message is one sentence."""
+
+    message: str
+
+
+Command = Add | Cancel
+
+
+def run(connection: Connection[object, Command], config: EngineConfig, model_name: str) -> None:
+    """Load the model, then serve until the other side closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    from miao_worker.engine.engine import Engine
+    from miao_worker.engine.errors import ModelLoadError
+    from miao_worker.model_card import build_model_card
+
+    try:
+        engine = Engine(config)
+        card = build_model_card(model_name, config.model, engine)
+    except ModelLoadError as error:
+        connection.send(Failed(str(error)))
+        return
+    connection.send(Ready(card.SerializeToString()))
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            while connection.poll(0 if engine.has_unfinished else None):
+                _obey(engine, connection.recv())
+            connection.send(engine.step())
+
+
+def _obey(engine: object, command: Command) -> None:
+    from miao_worker.engine.engine import Engine
+
+    assert isinstance(engine, Engine)
+    match command:
+        case Add(request):
+            engine.add(request)
+        case Cancel(sequence_id):
+            engine.cancel(sequence_id)
+
+
+def _end_with_parent() -> None:
+    """Leave at once when the worker dies, even from the midst of a long step."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

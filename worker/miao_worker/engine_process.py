@@ -1,0 +1,133 @@
+"""The worker's handle on its engine's process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from multiprocessing.connection import Connection
+
+from miao.internal.v1.queue_pb2 import ModelCard
+from miao_worker import engine_host
+from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.errors import ModelLoadError
+from miao_worker.engine.types import SequenceRequest, StepOutput
+from miao_worker.engine_host import Add, Cancel, Command, Failed, Ready
+
+
+class EngineDiedError(Exception):
+    """The engine's process has ended or hangs; its sequences must be run again."""
+
+
+class EngineProcess:
+    """One engine in a process of its own; `start` it again after it died.
+
+    Commands may come from any thread; `receive` from one alone. A command to a
+    dead engine is dropped: `receive` tells of the death.
+    """
+
+    def __init__(self, config: EngineConfig, model_name: str, step_timeout_seconds: float) -> None:
+        self._config = config
+        self._model_name = model_name
+        self._step_timeout_seconds = step_timeout_seconds
+        self._context = multiprocessing.get_context("spawn")
+        self._sending = threading.Lock()
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._connection: Connection[Command, object] | None = None
+        self._busy = False  # a step is due
+        self._last_step = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> ModelCard:
+        """Start the process and wait until its model is loaded; raises ModelLoadError."""
+        self.kill()
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=engine_host.run,
+            args=(theirs, self._config, self._model_name),
+            name="miao-engine",
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        self._process = process
+        try:
+            reply = ours.recv()
+        except EOFError:
+            self.kill()
+            raise ModelLoadError(
+                f"the engine's process ended while it loaded {self._config.model} "
+                f"(exit status {process.exitcode}); is there enough memory?"
+            ) from None
+        if isinstance(reply, Failed):
+            self.kill()
+            raise ModelLoadError(reply.message)
+        assert isinstance(reply, Ready)
+        with self._sending:
+            self._connection = ours
+            self._busy = False
+        return ModelCard.FromString(reply.card)
+
+    def add(self, request: SequenceRequest) -> None:
+        """Run a sequence."""
+        self._send(Add(request))
+
+    def cancel(self, sequence_id: str) -> None:
+        """Take a sequence out of the batch."""
+        self._send(Cancel(sequence_id))
+
+    def receive(self, timeout_seconds: float) -> list[StepOutput]:
+        """All steps that have come; empty after the timeout.
+
+        Raises EngineDiedError when the process has ended, or was busy for longer
+        than its step timeout without bringing a step.
+        """
+        connection = self._connection
+        if connection is None:
+            raise EngineDiedError
+        steps: list[StepOutput] = []
+        try:
+            while connection.poll(0 if steps else timeout_seconds):
+                step = connection.recv()
+                assert isinstance(step, StepOutput)
+                steps.append(step)
+        except (EOFError, OSError) as error:
+            if not steps:
+                raise EngineDiedError from error
+        self._watch(steps)
+        return steps
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with self._sending:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.join()
+            process.close()
+
+    def _watch(self, steps: list[StepOutput]) -> None:
+        now = time.monotonic()
+        if steps:
+            self._last_step = now
+            stats = steps[-1].stats
+            self._busy = stats.num_running + stats.num_waiting > 0
+        elif self._busy and now - self._last_step > self._step_timeout_seconds:
+            raise EngineDiedError
+
+    def _send(self, command: Command) -> None:
+        with self._sending:
+            if self._connection is None:
+                return
+            if isinstance(command, Add) and not self._busy:
+                self._busy, self._last_step = True, time.monotonic()
+            try:
+                self._connection.send(command)
+            except OSError:
+                return  # it died; whoever receives will know

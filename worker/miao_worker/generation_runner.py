@@ -1,0 +1,242 @@
+"""Between the engine and the journals: publishes every step, ends generations.
+
+One thread runs `run`; the other methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+from tokenizers import Tokenizer
+
+from miao.v1 import generation_pb2 as pb
+from miao_queue import events, records
+from miao_queue.claims import Append, Claim, ClaimStore, WriteCode
+from miao_worker.clock import RedisClock
+from miao_worker.engine.types import SequenceOutput, StepOutput
+from miao_worker.engine_process import EngineDiedError, EngineProcess
+from miao_worker.execution import INTERNAL, Execution
+from miao_worker.settings import WorkerSettings
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+_POLL_SECONDS = 0.05  # how late a command or an ended deadline is seen while nothing steps
+_MAX_BACKOFF_SECONDS = 1.0
+
+
+class StoppedError(Exception):
+    """The runner was stopped while it waited for Redis."""
+
+
+class GenerationRunner:
+    """Runs claimed generations on an engine until each has its terminal event.
+
+    `on_ended` is called for each that ended here or was lost to another worker,
+    from the runner's thread; it must not block.
+    """
+
+    def __init__(
+        self,
+        engine: EngineProcess,
+        claims: ClaimStore,
+        clock: RedisClock,
+        tokenizer: Tokenizer,
+        settings: WorkerSettings,
+        on_ended: Callable[[Execution], None],
+    ) -> None:
+        self._engine = engine
+        self._claims = claims
+        self._clock = clock
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self._on_ended = on_ended
+        self._running: dict[str, Execution] = {}  # by owner
+        self._inbox: deque[Callable[[], None]] = deque()  # what other threads ask of this one
+        self._stopping = threading.Event()
+        self._token_text = lru_cache(65536)(lambda token_id: str(tokenizer.decode([token_id])))
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def claims_held(self) -> list[Claim]:
+        """The claims to be renewed, or to be given back when the runner has stopped."""
+        return [execution.claim for execution in list(self._running.values())]
+
+    def add(self, claim: Claim) -> None:
+        """Run a generation, or end it where it has no time or no attempt left."""
+        execution = Execution(claim, self._tokenizer, self._token_text)
+        self._running[claim.owner] = execution
+        self._check_claim(execution)
+        if execution.end is None:
+            self._engine.add(execution.request())
+
+    def cancel(self, generation_id: str) -> None:
+        """Take a generation out of the batch and end it."""
+        self._inbox.append(lambda: self._cancel(generation_id))
+
+    def drop(self, owner: str) -> None:
+        """Forget a generation whose claim is lost."""
+        self._inbox.append(lambda: self._drop(owner))
+
+    def stop(self) -> None:
+        """Make `run` return; what still runs keeps its claim."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Publish steps until stopped."""
+        while not self._stopping.is_set():
+            try:
+                steps = self._engine.receive(_POLL_SECONDS)
+            except EngineDiedError:
+                self._restart_engine()
+                continue
+            try:
+                self._publish(steps)
+                self._tend()
+            except StoppedError:
+                return
+
+    def _publish(self, steps: Sequence[StepOutput]) -> None:
+        """Append all that came, in one call for the whole batch."""
+        brought: dict[str, list[SequenceOutput]] = {}
+        for step in steps:
+            for output in step.outputs:
+                brought.setdefault(output.sequence_id, []).append(output)
+        appends: list[tuple[Execution, Append]] = []
+        now_ms = self._clock.now_ms()
+        for owner, outputs in brought.items():
+            execution = self._running.get(owner)
+            if execution is None or execution.end is not None:
+                continue  # cancelled or lost meanwhile
+            entry = execution.advance(outputs, now_ms)
+            if execution.end is not None and outputs[-1].finish_reason is None:
+                self._engine.cancel(owner)  # a stop text: the engine does not know
+            if entry is not None:
+                appends.append((execution, Append(execution.generation_id, owner, entry)))
+        self._append(appends)
+
+    def _append(self, appends: Sequence[tuple[Execution, Append]]) -> None:
+        if not appends:
+            return
+        results = self._insist(lambda: self._claims.append([append for _, append in appends]))
+        for (execution, _), result in zip(appends, results, strict=True):
+            match result.code:
+                case WriteCode.FENCED:
+                    self._drop(execution.claim.owner)
+                case WriteCode.GAP:
+                    self._resend(execution, result.tokens)
+                case WriteCode.CANCEL if execution.end is None:
+                    self._cancel(execution.generation_id)
+                case _:
+                    pass
+
+    def _resend(self, execution: Execution, tokens: int) -> None:
+        """Write again what Redis has lost, from memory."""
+        for entry in execution.entries_from(tokens):
+            append = Append(execution.generation_id, execution.claim.owner, entry)
+            result = self._insist(lambda append=append: self._claims.append([append]))[0]  # type: ignore[misc]
+            if result.code is WriteCode.FENCED:
+                self._drop(execution.claim.owner)
+                return
+
+    def _tend(self) -> None:
+        """Do what others have asked for, end what is over."""
+        while self._inbox:
+            self._inbox.popleft()()
+        now_ms = self._clock.now_ms()
+        for execution in list(self._running.values()):
+            if execution.end is None and now_ms >= execution.claim.record.deadline_ms:
+                self._end(execution, pb.FINISH_REASON_DEADLINE_EXCEEDED)
+            if execution.end is not None:
+                self._finish(execution)
+
+    def _check_claim(self, execution: Execution) -> None:
+        record, now_ms = execution.claim.record, execution.claim.now_ms
+        late = now_ms >= record.deadline_ms
+        waited_too_long = record.attempt == 1 and now_ms >= record.queue_deadline_ms
+        if execution.end is None and (late or waited_too_long):
+            self._end(execution, pb.FINISH_REASON_DEADLINE_EXCEEDED)
+        elif execution.end is None and record.attempt > self._settings.max_attempts:
+            execution.fail(INTERNAL, f"{record.attempt - 1} workers were lost while it ran")
+
+    def _end(self, execution: Execution, reason: pb.FinishReason) -> None:
+        execution.end = pb.Finished(reason=reason)
+        self._engine.cancel(execution.claim.owner)
+
+    def _cancel(self, generation_id: str) -> None:
+        for execution in list(self._running.values()):
+            if execution.generation_id == generation_id and execution.end is None:
+                self._end(execution, pb.FINISH_REASON_CANCELLED)
+
+    def _drop(self, owner: str) -> None:
+        execution = self._running.pop(owner, None)
+        if execution is not None:
+            _log.warning("generation %s was taken over", execution.generation_id)
+            self._engine.cancel(owner)
+            self._on_ended(execution)
+
+    def _finish(self, execution: Execution) -> None:
+        """Write the terminal event."""
+        claim, end = execution.claim, execution.end
+        assert end is not None
+        finished = records.finished_message(
+            claim.record,
+            end.reason,
+            self._clock.now_ms(),
+            tokens=execution.num_tokens,
+            cached_prompt_tokens=execution.cached_prompt_tokens,
+            first_token_ms=execution.first_token_ms,
+        )
+        finished.MergeFrom(end)
+        event = events.finished(execution.num_tokens, claim.record.attempt, finished)
+        payload = finished.SerializeToString()
+        while claim.owner in self._running:
+            result = self._insist(
+                lambda: self._claims.finish(
+                    claim, execution.num_tokens, event, payload, claim.record.retention_seconds
+                )
+            )
+            match result.code:
+                case WriteCode.FENCED:
+                    self._drop(claim.owner)
+                case WriteCode.GAP:
+                    self._resend(execution, result.tokens)
+                case _:
+                    del self._running[claim.owner]
+                    self._on_ended(execution)
+
+    def _restart_engine(self) -> None:
+        """Replace a dead engine and run everything on from where it is.
+
+        Raises ModelLoadError if it cannot load its model any more.
+        """
+        _log.error("the engine has ended or hangs; starting another")
+        for execution in list(self._running.values()):
+            execution.engine_failures += 1
+            failures = execution.engine_failures
+            if execution.end is None and failures >= self._settings.max_engine_failures:
+                execution.fail(INTERNAL, f"the engine failed {failures} times while it ran")
+        self._engine.start()
+        for execution in list(self._running.values()):
+            if execution.end is None:
+                self._engine.add(execution.request())
+
+    def _insist(self, call: Callable[[], _Result]) -> _Result:
+        """Call until Redis answers. Every write is the same twice as once."""
+        backoff = 0.02
+        while True:
+            try:
+                return call()
+            except RedisError as error:
+                _log.warning("Redis does not take a write (%s); trying again", type(error).__name__)
+            if self._stopping.wait(backoff):
+                raise StoppedError
+            backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)

@@ -1,0 +1,93 @@
+"""What a worker does besides generating: leases, presence, and other workers' ends.
+
+One thread runs `run`. A worker that is stopped and woken again learns here, or
+at its next write, that its claims are gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from miao_queue import keys
+from miao_queue.cards import Presence
+from miao_queue.claims import ClaimStore, ReapedClaim, WriteCode
+from miao_worker.clock import RedisClock
+from miao_worker.generation_runner import GenerationRunner
+from miao_worker.settings import WorkerSettings
+
+_log = logging.getLogger(__name__)
+
+_REAP_INTERVAL_MS = 400  # of the fleet, not of each worker
+
+
+class Keeper:
+    """Renews what this worker holds and takes back what others have lost.
+
+    Reaped claims are left in `reaped` for RQ's bookkeeping.
+    """
+
+    def __init__(
+        self,
+        connection: Redis,
+        claims: ClaimStore,
+        clock: RedisClock,
+        runner: GenerationRunner,
+        presence: Presence,
+        settings: WorkerSettings,
+    ) -> None:
+        self.reaped: list[ReapedClaim] = []
+        self._redis = connection
+        self._claims = claims
+        self._clock = clock
+        self._runner = runner
+        self._presence = presence
+        self._settings = settings
+        self._accepting = True
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Tick until stopped."""
+        interval_seconds = self._settings.lease_seconds / 6
+        while not self._stopping.wait(interval_seconds):
+            try:
+                self._tick()
+            except RedisError as error:
+                _log.warning("Redis does not answer (%s)", type(error).__name__)
+
+    def withdraw(self) -> None:
+        """Take no more: fronts no longer count this worker."""
+        self._accepting = False
+        self._presence.withdraw()
+
+    def stop(self) -> None:
+        """Make `run` return."""
+        self._stopping.set()
+
+    def _tick(self) -> None:
+        self._clock.set(self._claims.now_ms())
+        self._renew()
+        if self._accepting:
+            self._presence.renew(self._clock.now_ms(), 2 * self._settings.lease_ms)
+        if self._redis.set(keys.REAPER, self._settings.name, nx=True, px=_REAP_INTERVAL_MS):
+            self._reap()
+
+    def _renew(self) -> None:
+        claims = self._runner.claims_held()
+        for claim, code in zip(claims, self._claims.renew(claims), strict=True):
+            if code is WriteCode.FENCED:
+                self._runner.drop(claim.owner)
+            elif code is WriteCode.CANCEL:
+                self._runner.cancel(claim.record.generation_id)
+
+    def _reap(self) -> None:
+        for claim in self._claims.reap():
+            _log.warning(
+                "worker %s has lost generation %s; it waits for another",
+                claim.worker,
+                claim.generation_id,
+            )
+            self.reaped.append(claim)

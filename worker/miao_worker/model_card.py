@@ -1,0 +1,110 @@
+"""A model's card: all that a front needs, read from the model's own files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+)
+
+from miao.internal.v1.queue_pb2 import ModelCard
+from miao.v1 import generation_pb2 as pb
+from miao_worker.engine.engine import Engine
+from miao_worker.engine.errors import ModelLoadError
+
+
+def build_model_card(name: str, model: str, engine: Engine) -> ModelCard:
+    """Describe a loaded model. Raises ModelLoadError if its tokenizer cannot be used."""
+    config = AutoConfig.from_pretrained(model)
+    tokenizer = _load_tokenizer(model)
+    generation = _generation_config(model, config)
+    return ModelCard(
+        name=name,
+        architecture=(config.architectures or [type(config).__name__])[0],
+        num_parameters=_count_parameters(config),
+        dtype=engine.dtype,
+        max_model_length=min(engine.max_model_length, engine.token_capacity),
+        vocab_size=engine.vocab_size,
+        tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+        chat_template=_chat_template(tokenizer),
+        special_tokens=_special_tokens(tokenizer),
+        eos_token_ids=_eos_token_ids(generation, tokenizer),
+        default_sampling=_default_sampling(generation),
+    )
+
+
+def _count_parameters(config: Any) -> int:
+    """Parameters of the architecture; those that are shared count once."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    except Exception as error:
+        raise ModelLoadError(
+            f"the tokenizer of {model} cannot be loaded ({type(error).__name__}); "
+            "the folder needs a tokenizer.json"
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelLoadError(
+            f"the tokenizer of {model} has no fast form; save it as a tokenizer.json first"
+        )
+    loaded: PreTrainedTokenizerBase = tokenizer
+    return loaded
+
+
+def _generation_config(model: str, config: Any) -> GenerationConfig:
+    try:
+        return GenerationConfig.from_pretrained(model)
+    except OSError:  # most bare checkpoints have none
+        return GenerationConfig.from_model_config(config)
+
+
+def _chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    return template or ""
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    return {
+        name: str(value)
+        for name, value in tokenizer.special_tokens_map.items()
+        if isinstance(value, str)
+    }
+
+
+def _eos_token_ids(generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    ids: Any = generation.eos_token_id
+    if ids is None:
+        ids = tokenizer.eos_token_id
+    if ids is None:
+        return []
+    return sorted(set(ids)) if isinstance(ids, list) else [ids]
+
+
+def _default_sampling(generation: GenerationConfig) -> pb.Sampling:
+    """What `generate` would use: greedy unless the model asks for sampling."""
+
+    def value(name: str, default: float) -> float:
+        found = getattr(generation, name, None)
+        return default if found is None else found
+
+    if not generation.do_sample:
+        return pb.Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+    return pb.Sampling(
+        temperature=value("temperature", 1.0),
+        top_p=value("top_p", 1.0),
+        top_k=int(value("top_k", 0)),
+        min_p=value("min_p", 0.0),
+    )

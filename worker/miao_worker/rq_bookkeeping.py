@@ -1,0 +1,174 @@
+"""What RQ is told of each generation, so that its tools show the truth.
+
+Off the path of tokens: the journals and claims decide, RQ's registries follow.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from redis import Redis
+from rq import Queue
+from rq.exceptions import NoSuchJobError
+from rq.executions import Execution as RqExecution
+from rq.executions import ExecutionRegistry
+from rq.job import Job, JobStatus
+from rq.registry import CanceledJobRegistry
+from rq.serializers import JSONSerializer
+from rq.utils import now
+from rq.worker import BaseWorker, WorkerStatus
+
+from miao.v1 import generation_pb2 as pb
+from miao_queue import keys
+from miao_queue.claims import Claim, ReapedClaim
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    job: Job
+    queue: Queue
+    execution: RqExecution
+
+
+class RqBookkeeping:
+    """Keeps RQ's job, execution and registries in step with claims.
+
+    The execution's id is the claim's owner. Not thread-safe.
+    """
+
+    def __init__(self, worker: BaseWorker, connection: Redis) -> None:
+        self._worker = worker
+        self._redis = connection
+        self._started: dict[str, _Started] = {}  # by owner
+
+    def start(self, claim: Claim) -> None:
+        """A generation runs here: job started, execution registered."""
+        try:
+            job = self._fetch(claim.record.generation_id)
+        except NoSuchJobError:
+            return  # deleted with RQ's tools; the generation runs all the same
+        execution = RqExecution(claim.owner, job.id, self._redis, self._worker.name)
+        execution._job = job
+        ttl = self._worker.get_heartbeat_ttl(job)
+        with self._redis.pipeline() as pipeline:
+            execution.save(ttl=ttl, pipeline=pipeline)
+            ExecutionRegistry(job.id, connection=self._redis).add(
+                execution, ttl=ttl, pipeline=pipeline
+            )
+            job.started_job_registry.add_execution(execution, pipeline=pipeline, ttl=ttl)
+            pipeline.sadd(execution.worker_executions_key, execution.composite_key)
+            pipeline.expire(execution.worker_executions_key, ttl + 60)
+            self._worker.set_state(WorkerStatus.BUSY, pipeline=pipeline)
+            job.prepare_for_execution(self._worker.name, pipeline=pipeline)
+            pipeline.persist(job.key)
+            pipeline.execute()
+        self._worker.executions[execution.id] = execution
+        queue = Queue(claim.queue, connection=self._redis, serializer=JSONSerializer)
+        self._started[claim.owner] = _Started(job, queue, execution)
+
+    def heartbeat(self) -> None:
+        """Say that the executions go on."""
+        for started in list(self._started.values()):
+            self._worker.maintain_heartbeats(started.job, started.execution)
+
+    def end(self, owner: str, end: pb.Finished | None, *, stopped: bool = False) -> None:
+        """A generation has ended here, or is lost to another worker (no `end`).
+
+        `stopped`: with RQ's own stop-job command.
+        """
+        started = self._started.pop(owner, None)
+        if started is None:
+            return
+        started.job.ended_at = now()
+        if end is None:
+            self._clean_up(started)
+        elif end.reason in (pb.FINISH_REASON_STOP, pb.FINISH_REASON_LENGTH):
+            self._succeed(started)
+        elif end.reason == pb.FINISH_REASON_CANCELLED and not stopped:
+            self._cancel(started)
+        else:
+            self._fail(started, _failure(end), stopped)
+        if not self._started:
+            self._worker.set_state(WorkerStatus.IDLE)
+
+    def release(self) -> None:
+        """All that still runs is given back: queued again, as RQ sees it."""
+        for owner, started in list(self._started.items()):
+            self._clean_up(started, JobStatus.QUEUED)
+            del self._started[owner]
+
+    def reaped(self, claim: ReapedClaim) -> None:
+        """Another worker's claim was taken back."""
+        try:
+            job = self._fetch(claim.generation_id)
+        except NoSuchJobError:
+            return
+        execution = RqExecution(claim.owner, job.id, self._redis, claim.worker)
+        with self._redis.pipeline() as pipeline:
+            execution.delete(job, pipeline)
+            job.set_status(JobStatus.QUEUED, pipeline=pipeline)
+            pipeline.execute()
+
+    def refuse(self, job_id: str) -> None:
+        """A job that is not a waiting generation: fail it if it is no generation at all.
+
+        Its function is not looked at, let alone imported.
+        """
+        if self._redis.exists(keys.generation(job_id)):
+            return  # an entry of one that has ended or runs already
+        try:
+            job = self._fetch(job_id)
+        except NoSuchJobError:
+            return
+        queue = Queue(job.origin, connection=self._redis, serializer=JSONSerializer)
+        _log.error("job %s is not a generation and is not run", job_id)
+        job.started_at = job.ended_at = now()
+        self._worker.handle_job_failure(
+            job, queue, exc_string="this queue runs generations only; the job was not run"
+        )
+
+    def _fetch(self, job_id: str) -> Job:
+        return Job.fetch(job_id, connection=self._redis, serializer=JSONSerializer)
+
+    def _succeed(self, started: _Started) -> None:
+        started.job._status = JobStatus.FINISHED
+        self._worker.handle_job_success(
+            started.job, started.queue, started.queue.started_job_registry, started.execution
+        )
+
+    def _fail(self, started: _Started, message: str, stopped: bool) -> None:
+        if stopped:
+            self._worker._stopped_job_id = started.job.id
+        self._worker.handle_job_failure(
+            started.job, started.queue, exc_string=message, execution=started.execution
+        )
+
+    def _cancel(self, started: _Started) -> None:
+        job = started.job
+        registry = CanceledJobRegistry(
+            job.origin, connection=self._redis, serializer=JSONSerializer
+        )
+        with self._redis.pipeline() as pipeline:
+            job.set_status(JobStatus.CANCELED, pipeline=pipeline)
+            self._worker.cleanup_execution(job, pipeline=pipeline, execution=started.execution)
+            registry.add(job, ttl=job.result_ttl or 0, pipeline=pipeline)
+            pipeline.expire(job.key, job.result_ttl or 0)
+            pipeline.execute()
+
+    def _clean_up(self, started: _Started, status: JobStatus | None = None) -> None:
+        with self._redis.pipeline() as pipeline:
+            self._worker.cleanup_execution(
+                started.job, pipeline=pipeline, execution=started.execution
+            )
+            if status is not None:
+                started.job.set_status(status, pipeline=pipeline)
+            pipeline.execute()
+
+
+def _failure(end: pb.Finished) -> str:
+    if end.reason == pb.FINISH_REASON_DEADLINE_EXCEEDED:
+        return "the generation's time was over"
+    return end.error.message

@@ -1,0 +1,43 @@
+"""A worker's settings, read once at the entry point."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
+
+from miao_worker.engine.config import EngineConfig
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How a worker works.
+
+    model_name: what callers name the model.
+    lease_seconds: a worker that does not renew its claims for so long loses them.
+    step_timeout_seconds: an engine that brings no step for so long is replaced.
+    drain_seconds: at SIGTERM, how long running generations may still take here
+        before they are handed over to other workers.
+    max_engine_failures: a generation that was in the batch of so many engine
+        failures ends with an error.
+    max_attempts: a generation that so many workers have lost ends with an error.
+    """
+
+    redis_url: str
+    model_name: str
+    engine: EngineConfig
+    name: str = field(default_factory=_worker_name)
+    lease_seconds: float = 3.0
+    step_timeout_seconds: float = 60.0
+    drain_seconds: float = 20.0
+    max_engine_failures: int = 3
+    max_attempts: int = 20
+
+    @property
+    def lease_ms(self) -> int:
+        return int(self.lease_seconds * 1000)
