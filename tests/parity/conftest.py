@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from miao_worker.engine.config import EngineConfig
-from miao_worker.engine.engine import Engine
-from miao_worker.engine.types import SamplingParams, SequenceRequest
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -29,6 +26,10 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
+
+from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.engine import Engine
+from miao_worker.engine.types import SamplingParams, SequenceRequest
 
 VOCAB = 211
 MAX_TOKENS = 24
