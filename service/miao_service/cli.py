@@ -1,0 +1,37 @@
+"""`miao service`: run a front from the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from functools import partial
+
+from miao_queue.connection import RedisUrlError, check_url
+from miao_service.fleet import serve_fleet
+from miao_service.ports import BindError
+from miao_service.server import announce, serve
+from miao_service.settings import ServiceSettings, SettingsError
+
+
+def main(argv: list[str]) -> int:
+    """Run until a signal; returns the exit status."""
+    try:
+        settings = ServiceSettings.read(argv, os.environ)
+        check_url(settings.redis_url)
+    except (SettingsError, RedisUrlError) as error:
+        return _complain(error, 2)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    run = serve if settings.processes == 1 else serve_fleet
+    try:
+        run(settings, partial(announce, settings))
+    except BindError as error:
+        return _complain(error, 1)
+    return 0
+
+
+def _complain(error: Exception, status: int) -> int:
+    print(f"miao service: {error}", file=sys.stderr)
+    return status

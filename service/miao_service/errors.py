@@ -1,0 +1,242 @@
+"""What a call can be refused with.
+
+FrontError
+├── InvalidRequestError      INVALID_ARGUMENT    a field, and its limit
+├── ModelNotFoundError       NOT_FOUND           with the models there are
+├── GenerationNotFoundError  NOT_FOUND           unknown, another tenant's, or expired
+├── RequestConflictError     ALREADY_EXISTS      the request id names another content
+├── NoWorkerError            UNAVAILABLE         come back later
+├── BacklogFullError         RESOURCE_EXHAUSTED  come back later
+├── QueueFullError           RESOURCE_EXHAUSTED  Redis has no memory left
+├── QueueUnavailableError    UNAVAILABLE         Redis does not answer
+├── DrainingError            UNAVAILABLE         this front is about to stop
+├── JournalLostError         DATA_LOSS           the journal holds less than the caller has seen
+└── UnexpectedError          INTERNAL            a fault of ours; the log has its id
+
+A message is for the caller and never holds prompt or output text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from redis import exceptions as redis_errors
+
+DOMAIN = "miao"
+
+# Headers are limited to 8 KiB by most peers, and the status travels in them.
+_MAX_MESSAGE_CHARS = 1000
+_MAX_VIOLATIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with a field of a request."""
+
+    field: str
+    description: str
+
+
+class FrontError(Exception):
+    """The base of all refusals: a gRPC status with details."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "INTERNAL"
+    retry_after_seconds: float | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = _shorten(message, _MAX_MESSAGE_CHARS)
+
+    def details(self) -> list[Message]:
+        """The `google.rpc` messages that go with the status."""
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)
+        if self.retry_after_seconds is None:
+            return [info]
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(int(self.retry_after_seconds * 1000))
+        return [info, retry]
+
+    def to_status(self) -> status_pb2.Status:
+        """The rich status, as `grpc-status-details-bin` carries it."""
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        for detail in self.details():
+            packed = AnyMessage()
+            packed.Pack(detail)
+            status.details.append(packed)
+        return status
+
+
+class InvalidRequestError(FrontError):
+    """The request is not one that can be answered, now or later."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        self.violations = list(violations)
+        super().__init__("; ".join(_sentences(self.violations)))
+
+    @classmethod
+    def of(cls, field: str, description: str) -> InvalidRequestError:
+        """For one field."""
+        return cls([Violation(field, description)])
+
+    def details(self) -> list[Message]:
+        bad = error_details_pb2.BadRequest()
+        for violation in self.violations[:_MAX_VIOLATIONS]:
+            bad.field_violations.add(
+                field=_shorten(violation.field, 100),
+                description=_shorten(violation.description, 200),
+            )
+        return [*super().details(), bad]
+
+
+class ModelNotFoundError(FrontError):
+    """No worker has announced the model."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "MODEL_NOT_FOUND"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        names = ", ".join(known) or "none yet"
+        super().__init__(f"there is no model named {_shorten(name, 64)!r}; there are: {names}")
+
+
+class GenerationNotFoundError(FrontError):
+    """There is no such generation for this caller."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "GENERATION_NOT_FOUND"
+
+    def __init__(self, generation_id: str) -> None:
+        super().__init__(
+            f"there is no generation {_shorten(generation_id, 64)!r}: it never was, or it ended "
+            "long ago and has expired"
+        )
+
+
+class RequestConflictError(FrontError):
+    """The request id is known with another content."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+    reason = "REQUEST_ID_CONFLICT"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"the request_id {request_id!r} was used before with another spec; equal specs attach "
+            "to the generation that exists, others need a request_id of their own"
+        )
+
+
+class NoWorkerError(FrontError):
+    """No live worker serves the model."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "NO_WORKER"
+    retry_after_seconds = 2.0
+
+    def __init__(self, model: str) -> None:
+        what = f"the model {model!r}" if model else "any model"
+        super().__init__(f"no worker serves {what} at the moment")
+
+
+class BacklogFullError(FrontError):
+    """As many generations of the model wait as may wait."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "BACKLOG_FULL"
+    retry_after_seconds = 1.0
+
+    def __init__(self, model: str, waiting: int, limit: int) -> None:
+        super().__init__(
+            f"{waiting} generations wait for the model {model!r} already; the limit is {limit}"
+        )
+        self._model = model
+
+    def details(self) -> list[Message]:
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(subject=f"backlog:{self._model}", description=self.message)
+        return [*super().details(), failure]
+
+
+class QueueFullError(FrontError):
+    """Redis has no memory left for new generations."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "QUEUE_FULL"
+    retry_after_seconds = 5.0
+
+    def __init__(self) -> None:
+        super().__init__("the queue has no memory left for new generations")
+
+    def details(self) -> list[Message]:
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(subject="queue:memory", description=self.message)
+        return [*super().details(), failure]
+
+
+class QueueUnavailableError(FrontError):
+    """Redis does not answer, or refuses writes."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "QUEUE_UNAVAILABLE"
+    retry_after_seconds = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("the queue does not answer at the moment")
+
+
+class DrainingError(FrontError):
+    """The front is about to stop; another, or its successor, goes on."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "DRAINING"
+    retry_after_seconds = 0.0
+
+    def __init__(self) -> None:
+        super().__init__("this front is about to stop; reconnect and follow the generation")
+
+
+class JournalLostError(FrontError):
+    """What the caller has seen is no longer in the journal."""
+
+    code = grpc.StatusCode.DATA_LOSS
+    reason = "JOURNAL_LOST"
+
+    def __init__(self) -> None:
+        super().__init__("the generation's journal was lost before its end could be read")
+
+
+class UnexpectedError(FrontError):
+    """A fault of ours."""
+
+    def __init__(self, error_id: str) -> None:
+        super().__init__(f"the front failed unexpectedly; its log says more under {error_id}")
+
+
+def from_redis(error: Exception) -> FrontError:
+    """What an error of the Redis client means for a caller."""
+    if isinstance(error, redis_errors.OutOfMemoryError) or str(error).startswith("OOM "):
+        return QueueFullError()
+    return QueueUnavailableError()
+
+
+def _sentences(violations: Sequence[Violation]) -> Iterable[str]:
+    for violation in violations[:4]:
+        yield (
+            f"{violation.field}: {violation.description}"
+            if violation.field
+            else (violation.description)
+        )
+    if len(violations) > 4:
+        yield f"and {len(violations) - 4} more"
+
+
+def _shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

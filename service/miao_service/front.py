@@ -1,0 +1,180 @@
+"""A front: its parts put together, started, drained and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from miao.v1 import generation_service_pb2, model_service_pb2
+from miao_queue.connection import connect_async
+from miao_queue.store import GenerationStore
+from miao_service.errors import DrainingError
+from miao_service.generation_service import GenerationServicer
+from miao_service.handlers import generic_handler
+from miao_service.health import HealthServicer
+from miao_service.journal_reader import JournalReader
+from miao_service.model_service import ModelServicer
+from miao_service.models import ModelCatalog
+from miao_service.ports import BindError, check_free
+from miao_service.resolution import Resolver
+from miao_service.settings import ServiceSettings, parse_address
+
+logger = logging.getLogger(__name__)
+
+_GENERATION = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
+_MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
+
+
+class Front:
+    """One process's front. `start`, then `drain`, then it is over."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        front_id = f"front-{secrets.token_hex(8)}"
+        self._settings = settings
+        self._commands = connect_async(settings.redis_url)
+        self._reading = _without_retries(connect_async(settings.redis_url, max_connections=2))
+        self.catalog = ModelCatalog(self._commands)
+        self.reader = JournalReader(
+            self._reading,
+            self._commands,
+            front_id,
+            settings.stream_buffer_bytes,
+            settings.follow_outage_seconds,
+        )
+        self._generations = GenerationServicer(
+            settings,
+            GenerationStore(self._commands, front_id),
+            Resolver(self.catalog, settings),
+            self.reader,
+        )
+        self._models = ModelServicer(settings, self.catalog)
+        self._health = HealthServicer()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server = self._build_server()
+        self._answers = True  # Redis, at the last look
+
+    async def start(self) -> int:
+        """Listen, and return the port; BindError if it is not to be had."""
+        port = self._bind()
+        await self._look()
+        self._tasks = [
+            asyncio.create_task(self.reader.run(), name="journal-reader"),
+            asyncio.create_task(self._keep_looking(), name="model-catalog"),
+        ]
+        await self._server.start()
+        return port
+
+    async def drain(self) -> None:
+        """Take no more calls, give open streams their time, send the rest elsewhere, stop."""
+        self._generations.is_draining = True
+        self._health.close()
+        grace = self._settings.drain_seconds
+        stopping = asyncio.ensure_future(self._server.stop(grace + 1))
+        done, _ = await asyncio.wait([stopping], timeout=grace)
+        if not done:
+            logger.info("%d streams go to other fronts", self.reader.num_followers)
+            self.reader.fail_all(DrainingError())
+        await stopping
+        await self._close()
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._generations.settle()
+        self.catalog.close()
+        await self._commands.aclose()
+        await self._reading.aclose()
+
+    def _build_server(self) -> Any:
+        age = self._settings.max_connection_age_seconds
+        options: list[tuple[str, int]] = [
+            ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+            ("grpc.so_reuseport", int(self._settings.reuse_port)),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.http2.max_ping_strikes", 0),
+        ]
+        if age:
+            # No grace is set: streams on the old connection end in their own time.
+            options.append(("grpc.max_connection_age_ms", int(age * 1000)))
+        server = grpc.aio.server(options=options)
+        server.add_generic_rpc_handlers(
+            (generic_handler(_GENERATION, self._generations), generic_handler(_MODEL, self._models))
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [service.full_name for service in (_GENERATION, _MODEL, _HEALTH)]
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+        return server
+
+    def _bind(self) -> int:
+        # The place for TLS: the one other way to open a port.
+        listen = self._settings.listen
+        if not self._settings.reuse_port:
+            check_free(listen)  # gRPC would say it in lines of its own
+        try:
+            port = int(self._server.add_insecure_port(listen))
+        except RuntimeError as error:
+            raise BindError(f"cannot listen on {listen}") from error
+        host, _ = parse_address(listen)
+        if host not in {"127.0.0.1", "localhost", "::1"}:
+            logger.warning("listening beyond this machine without TLS: anyone may call")
+        return port
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.refresh_seconds)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Look at Redis and the models, and tell health."""
+        try:
+            async with asyncio.timeout(self._settings.redis_timeout_seconds):
+                await self.catalog.refresh()
+            answers = True
+        except (RedisError, OSError, TimeoutError) as error:
+            if self._answers:
+                logger.warning("Redis does not answer: %s", type(error).__name__)
+            answers = False
+        except Exception as error:
+            logger.exception("looking at the models failed: %s", type(error).__name__)
+            answers = False
+        if answers and not self._answers:
+            logger.warning("Redis answers again")
+        self._answers = answers
+        models = self.catalog.models.items()
+        statuses = {name: answers and model.status.num_workers > 0 for name, model in models}
+        fronts = ("", _GENERATION.full_name, _MODEL.full_name)
+        self._health.tell(statuses | dict.fromkeys(fronts, answers))
+
+
+@contextlib.asynccontextmanager
+async def running_front(settings: ServiceSettings) -> Any:
+    """A front within this process: yields it and its port, and drains it at the end."""
+    front = Front(settings)
+    port = await front.start()
+    try:
+        yield front, port
+    finally:
+        await front.drain()
+
+
+def _without_retries(client: Redis) -> Redis:
+    client.set_retry(Retry(NoBackoff(), 0))
+    return client

@@ -1,0 +1,223 @@
+"""GenerationService: submit, follow, look at, and cancel generations."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from miao.v1 import generation_pb2 as pb
+from miao.v1 import generation_service_pb2 as rpc
+from miao_queue import events
+from miao_queue.records import CancelOutcome, Record, Submission, SubmitOutcome
+from miao_queue.store import Admission, GenerationStore
+from miao_service import paging
+from miao_service.errors import (
+    BacklogFullError,
+    GenerationNotFoundError,
+    JournalLostError,
+    NoWorkerError,
+    QueueUnavailableError,
+    RequestConflictError,
+)
+from miao_service.follower import Follower
+from miao_service.handlers import Call
+from miao_service.journal_reader import JournalReader
+from miao_service.resolution import Resolver
+from miao_service.settings import ServiceSettings
+
+logger = logging.getLogger(__name__)
+
+
+class GenerationServicer:
+    """Answers GenerationService. One method for each of the contract's."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        store: GenerationStore,
+        resolver: Resolver,
+        reader: JournalReader,
+    ) -> None:
+        self._store = store
+        self._resolver = resolver
+        self._reader = reader
+        self._admission = Admission(
+            backlog_limit=settings.backlog_limit,
+            require_worker=not settings.queue_without_worker,
+        )
+        self._redis_timeout = settings.redis_timeout_seconds
+        self._background: set[asyncio.Task[None]] = set()
+        self.is_draining = False
+
+    async def generate(self, request: rpc.GenerateRequest, call: Call) -> None:
+        submission = await self._resolver.resolve(
+            request.request_id, request.spec, call.tenant, call.time_remaining()
+        )
+        # Followed before it is submitted, so that the reader, when the submission
+        # wakes it, looks at this journal too.
+        follower = self._reader.follow(submission.generation_id, exists=False)
+        submitting = asyncio.ensure_future(self._submit(submission))
+        try:
+            accepted = await asyncio.shield(submitting)
+            follower.confirmed = True
+            await call.send(events.accepted(accepted))
+            await _relay(follower, call)
+        except asyncio.CancelledError:
+            self._reader.leave(follower)
+            self._caller_left(submission, submitting, request.spec.on_disconnect, call)
+            raise
+        finally:
+            self._reader.leave(follower)
+
+    async def create_generation(
+        self, request: rpc.CreateGenerationRequest, call: Call
+    ) -> rpc.CreateGenerationResponse:
+        # The call's deadline is for this answer, not for the generation.
+        submission = await self._resolver.resolve(request.request_id, request.spec, call.tenant)
+        await self._submit(submission)
+        record = await self._record(submission.generation_id, call)
+        return rpc.CreateGenerationResponse(generation=record.to_generation())
+
+    async def follow_generation(self, request: rpc.FollowGenerationRequest, call: Call) -> None:
+        seen = request.after_sequence_number
+        record = await self._record(request.generation_id, call)
+        if record.finished is not None and record.tokens < seen:
+            raise JournalLostError
+        follower = self._reader.follow(
+            record.generation_id, start=min(seen, record.tokens), seen=seen, exists=True
+        )
+        try:
+            if seen == 0:
+                await call.send(events.accepted(record.accepted))
+            await _relay(follower, call)
+        finally:
+            self._reader.leave(follower)
+
+    async def get_generation(
+        self, request: rpc.GetGenerationRequest, call: Call
+    ) -> rpc.GetGenerationResponse:
+        record = await self._record(request.generation_id, call)
+        output = None
+        if request.include_output:
+            async with asyncio.timeout(self._redis_timeout):
+                output = await self._store.output(record.generation_id)
+        return rpc.GetGenerationResponse(generation=record.to_generation(output))
+
+    async def list_generations(
+        self, request: rpc.ListGenerationsRequest, call: Call
+    ) -> rpc.ListGenerationsResponse:
+        cursor = paging.cursor_of(request.page_token, "page_token")
+        async with asyncio.timeout(self._redis_timeout):
+            page = await self._store.list_page(
+                request.page_size or paging.DEFAULT_PAGE_SIZE, cursor, call.tenant
+            )
+        generations = [record.to_generation() for record in page.records]
+        return rpc.ListGenerationsResponse(
+            generations=[entry for entry in generations if _is_asked_for(entry, request)],
+            next_page_token=paging.token_of(page.next_cursor),
+        )
+
+    async def cancel_generation(
+        self, request: rpc.CancelGenerationRequest, call: Call
+    ) -> rpc.CancelGenerationResponse:
+        async with asyncio.timeout(self._redis_timeout):
+            outcome = await self._store.cancel(request.generation_id, call.tenant)
+        if outcome is CancelOutcome.MISSING:
+            raise GenerationNotFoundError(request.generation_id)
+        record = await self._record(request.generation_id, call)
+        return rpc.CancelGenerationResponse(generation=record.to_generation())
+
+    async def settle(self) -> None:
+        """Wait for what goes on behind calls that have ended."""
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _submit(self, submission: Submission) -> pb.Accepted:
+        """Submit, and return what the stream begins with; a refusal has written nothing."""
+        async with asyncio.timeout(self._redis_timeout):
+            result = await self._store.submit(submission, self._admission)
+            match result.outcome:
+                case SubmitOutcome.ACCEPTED:
+                    submission.accepted.accept_time.FromMilliseconds(result.accept_ms)
+                    return submission.accepted
+                case SubmitOutcome.ATTACHED:
+                    record = await self._store.get(result.generation_id, submission.tenant)
+                    if record is None:  # it has expired this very moment
+                        raise QueueUnavailableError
+                    return record.accepted
+                case SubmitOutcome.CONFLICT:
+                    raise RequestConflictError(submission.request_id)
+                case SubmitOutcome.NO_WORKER:
+                    raise NoWorkerError(submission.model)
+                case SubmitOutcome.BACKLOG_FULL:
+                    raise BacklogFullError(
+                        submission.model, result.backlog, self._admission.backlog_limit
+                    )
+
+    async def _record(self, generation_id: str, call: Call) -> Record:
+        async with asyncio.timeout(self._redis_timeout):
+            record = await self._store.get(generation_id, call.tenant)
+        if record is None:
+            raise GenerationNotFoundError(generation_id)
+        return record
+
+    def _caller_left(
+        self,
+        submission: Submission,
+        submitting: asyncio.Future[pb.Accepted],
+        choice: pb.OnDisconnect,
+        call: Call,
+    ) -> None:
+        """Cancel what nobody waits for any more, unless the caller wanted it to go on."""
+        remaining = call.time_remaining()
+        goes_on = (
+            choice == pb.ON_DISCONNECT_CONTINUE
+            or self.is_draining
+            or self._reader.is_followed(submission.generation_id)
+            # Its time is over: it ends as such, by itself.
+            or (remaining is not None and remaining <= 0)
+        )
+        if goes_on:
+            submitting.add_done_callback(_forget)
+        else:
+            self._in_background(self._cancel_submitted(submission, submitting))
+
+    async def _cancel_submitted(
+        self, submission: Submission, submitting: asyncio.Future[pb.Accepted]
+    ) -> None:
+        try:
+            await submitting
+        except Exception:
+            return  # refused: there is nothing to cancel
+        try:
+            async with asyncio.timeout(self._redis_timeout):
+                await self._store.cancel(submission.generation_id, submission.tenant)
+        except (RedisError, OSError, TimeoutError) as error:
+            name = type(error).__name__
+            logger.warning("could not cancel %s: %s", submission.generation_id, name)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+async def _relay(follower: Follower, call: Call) -> None:
+    async for batch in follower.batches():
+        for payload in batch:
+            await call.send(payload)
+
+
+def _is_asked_for(generation: pb.Generation, request: rpc.ListGenerationsRequest) -> bool:
+    return (not request.model or generation.model == request.model) and (
+        not request.state or generation.state == request.state
+    )
+
+
+def _forget(future: asyncio.Future[pb.Accepted]) -> None:
+    """Take notice of how it ended, so that asyncio does not complain."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,140 @@
+"""Between gRPC and the servicers: bytes in, bytes out, and one way for things to go wrong.
+
+The handlers are made from the contract's descriptors. A method that streams is
+given the call and sends bytes by itself, since what it relays is serialised
+already; one that does not returns its response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from redis.exceptions import RedisError
+
+from miao_queue import records
+from miao_service import validation
+from miao_service.errors import FrontError, InvalidRequestError, UnexpectedError, from_redis
+
+logger = logging.getLogger(__name__)
+
+# The methods whose responses are journal entries, relayed as the bytes they are.
+RELAYED = frozenset({"Generate", "FollowGeneration"})
+
+DETAILS_KEY = "grpc-status-details-bin"
+
+
+class Call:
+    """One call, as a servicer sees it."""
+
+    def __init__(self, context: Any) -> None:
+        self._context: grpc.aio.ServicerContext[bytes, bytes] = context
+
+    @property
+    def tenant(self) -> str:
+        """Whose call it is."""
+        return records.TENANT
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the call's own deadline."""
+        remaining: float | None = self._context.time_remaining()
+        return remaining
+
+    async def send(self, payload: bytes) -> None:
+        """Send one message of a stream; waits while the caller does not read."""
+        await self._context.write(payload)
+
+
+def generic_handler(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
+    """A service's methods; AttributeError if the servicer lacks one."""
+    handlers = {method.name: _method_handler(method, servicer) for method in service.methods}
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _method_handler(method: MethodDescriptor, servicer: object) -> grpc.RpcMethodHandler[Any, Any]:
+    function = getattr(servicer, _snake_case(method.name))
+    request_class = GetMessageClass(method.input_type)
+    assert method.server_streaming == (method.name in RELAYED)
+    if method.server_streaming:
+
+        async def stream(payload: bytes, context: Any) -> None:
+            await _guarded(context, _stream(function, request_class, payload, Call(context)))
+
+        return grpc.unary_stream_rpc_method_handler(stream)
+
+    async def answer(payload: bytes, context: Any) -> bytes:
+        return await _guarded(context, _answer(function, request_class, payload, Call(context)))
+
+    return grpc.unary_unary_rpc_method_handler(answer)
+
+
+async def _stream(
+    function: Callable[[Message, Call], Awaitable[None]],
+    request_class: type[Message],
+    payload: bytes,
+    call: Call,
+) -> bytes:
+    await function(_checked(request_class, payload), call)
+    return b""
+
+
+async def _answer(
+    function: Callable[[Message, Call], Awaitable[Message]],
+    request_class: type[Message],
+    payload: bytes,
+    call: Call,
+) -> bytes:
+    return (await function(_checked(request_class, payload), call)).SerializeToString()
+
+
+def _checked(request_class: type[Message], payload: bytes) -> Message:
+    try:
+        request = request_class.FromString(payload)
+    except DecodeError:
+        name = request_class.DESCRIPTOR.name
+        raise InvalidRequestError.of("", f"the request is not a valid {name}") from None
+    validation.check(request)
+    return request
+
+
+async def _guarded(context: Any, work: Awaitable[bytes]) -> bytes:
+    """Turn whatever goes wrong into a rich status."""
+    try:
+        return await work
+    except FrontError as error:
+        await _abort(context, error)
+    except (RedisError, OSError, TimeoutError) as error:
+        logger.warning("a call failed for Redis: %s", type(error).__name__)
+        await _abort(context, from_redis(error))
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        await _abort(context, _logged(error))
+
+
+async def _abort(context: Any, error: FrontError) -> NoReturn:
+    trailing = ((DETAILS_KEY, error.to_status().SerializeToString()),)
+    await context.abort(error.code, error.message, trailing)
+    raise AssertionError("abort raises")
+
+
+def _logged(error: Exception) -> UnexpectedError:
+    """Log where it happened, but not the error's own words: they may hold a prompt."""
+    error_id = secrets.token_hex(6)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames[-8:]))
+    logger.error("error %s: %s at %s", error_id, type(error).__name__, where)
+    return UnexpectedError(error_id)
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,263 @@
+"""One blocking read for all the journals that this front follows.
+
+Every stream of the front has a `Follower`. The live ones, those that have read
+their journals to the end, share one XREAD over all journals and the front's
+own wake stream; what it returns is handed to them as the bytes it is. One that
+lags, because it begins in the middle or because its reader stalls, leaves the
+shared read and catches up by itself, as fast as its reader takes what is there.
+So a reader that stalls costs at most its buffer, and stops nobody.
+
+    follow ──► lagging ──(nothing more to catch up)──► live
+                  ▲                                      │
+                  └──────(more than its buffer waits)────┘
+
+A generation that nobody here follows yet is followed from the start and live at
+once: its submission rings the wake stream in the same step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from miao_queue import events, keys
+from miao_queue.events import Position
+from miao_service.errors import (
+    FrontError,
+    JournalLostError,
+    QueueUnavailableError,
+)
+from miao_service.follower import Entry, Follower, order
+
+logger = logging.getLogger(__name__)
+
+_BLOCK_MS = 2000
+_ENTRIES_PER_READ = 64  # of each journal
+_QUIET_SECONDS = 10.0  # after which a silent journal is looked at: is it still there?
+_BACKOFF_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_WAKE_TTL_MS = 600_000
+
+Reply = Iterable[tuple[bytes, list[Any]]]
+
+
+class JournalReader:
+    """Reads journals for all followers of this process."""
+
+    def __init__(
+        self,
+        reading: Redis,
+        commands: Redis,
+        front_id: str,
+        buffer_bytes: int,
+        outage_seconds: float,
+    ) -> None:
+        """Start nothing yet; `run` reads.
+
+        Args:
+            reading: a client of the reader's own, for it blocks; it must not retry.
+            commands: the front's client, for everything short.
+            front_id: names the wake stream.
+            buffer_bytes: what may wait for one stream's reader.
+            outage_seconds: how long followers wait for Redis to return.
+        """
+        reading.response_callbacks.pop("XREAD", None)  # the reply as it comes is cheapest
+        self._reading: Any = reading
+        self._commands: Any = commands
+        self._wake_key = keys.front(front_id).encode()
+        self._wake_id = b"0-0"
+        self._buffer_bytes = buffer_bytes
+        self._outage_seconds = outage_seconds
+        self._feeds: dict[bytes, list[Follower]] = {}
+        self._last_entry: dict[bytes, float] = {}
+        self._down_since: float | None = None
+
+    @property
+    def num_followers(self) -> int:
+        """How many streams are open."""
+        return sum(len(followers) for followers in self._feeds.values())
+
+    def is_followed(self, generation_id: str) -> bool:
+        """Whether a stream of this front follows a generation."""
+        return keys.journal(generation_id).encode() in self._feeds
+
+    def follow(
+        self, generation_id: str, *, start: int = 0, seen: int = 0, exists: bool
+    ) -> Follower:
+        """A new follower; `leave` must end it.
+
+        Args:
+            generation_id: whose journal.
+            start: how many tokens of the journal not to read.
+            seen: how many tokens the caller has; not below start.
+            exists: whether the generation is known to exist already.
+        """
+        key = keys.journal(generation_id).encode()
+        follower = Follower(
+            generation_id, Position(start), seen, limit_bytes=self._buffer_bytes, reader=self
+        )
+        follower.confirmed = exists
+        follower.is_live = not exists and key not in self._feeds
+        self._feeds.setdefault(key, []).append(follower)
+        self._last_entry[key] = time.monotonic()
+        return follower
+
+    def leave(self, follower: Follower) -> None:
+        """Forget a follower."""
+        key = keys.journal(follower.generation_id).encode()
+        followers = self._feeds.get(key, [])
+        if follower in followers:
+            followers.remove(follower)
+        if not followers:
+            self._feeds.pop(key, None)
+            self._last_entry.pop(key, None)
+
+    def fail_all(self, error: FrontError) -> None:
+        """End all streams with an error."""
+        for follower in self._followers():
+            follower.fail(error)
+
+    async def catch_up(self, follower: Follower) -> None:
+        """Hand a lagging follower its next entries; make it live where there are none."""
+        key = keys.journal(follower.generation_id)
+        entries = await self._patiently(
+            "XRANGE", key, f"({follower.position.entry_id}", "+", "COUNT", _ENTRIES_PER_READ
+        )
+        if entries:
+            follower.take(_entries(entries))
+            return
+        follower.is_live = True
+        await self._wake()
+
+    async def run(self) -> None:
+        """Read for ever, whatever happens."""
+        failures = 0
+        while True:
+            try:
+                await self._verify(self._feeds)
+                while True:
+                    await self._read_once()
+                    failures, self._down_since = 0, None
+            except asyncio.CancelledError:
+                raise
+            except (RedisError, OSError, TimeoutError) as error:
+                if not failures:
+                    logger.warning("reading journals failed: %s", type(error).__name__)
+            except Exception as error:
+                logger.exception("reading journals failed unexpectedly: %s", type(error).__name__)
+            self._note_outage()
+            await asyncio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
+            failures += 1
+
+    async def _read_once(self) -> None:
+        cursors = self._cursors()
+        reply = await self._reading.execute_command(
+            "XREAD",
+            *("COUNT", _ENTRIES_PER_READ, "BLOCK", _BLOCK_MS, "STREAMS"),
+            *(self._wake_key, *cursors),
+            *(self._wake_id, *(position.entry_id for position in cursors.values())),
+        )
+        now = time.monotonic()
+        for key, entries in _streams(reply):
+            if key == self._wake_key:
+                self._wake_id = entries[-1][0]
+            elif key in self._feeds:
+                self._last_entry[key] = now
+                self._deliver(key, cursors[key], entries)
+        await self._verify_quiet(now)
+
+    def _cursors(self) -> dict[bytes, Position]:
+        """Where the shared read begins in each journal: at its hindmost live follower."""
+        cursors: dict[bytes, Position] = {}
+        for key, followers in self._feeds.items():
+            for follower in followers:
+                if not follower.is_live or follower.has_ended:
+                    continue
+                known = cursors.get(key)
+                if known is None or order(follower.position) < order(known):
+                    cursors[key] = follower.position
+        return cursors
+
+    def _deliver(self, key: bytes, begin: Position, raw: list[Any]) -> None:
+        entries = list(_entries(raw))
+        for follower in self._feeds[key]:
+            # One that became live meanwhile, further back, waits for the next read.
+            if follower.is_live and order(follower.position) >= order(begin):
+                follower.take(entries)
+
+    async def _verify_quiet(self, now: float) -> None:
+        limit = now - _QUIET_SECONDS
+        quiet = {key: self._feeds[key] for key, last in self._last_entry.items() if last < limit}
+        if quiet:
+            self._last_entry.update(dict.fromkeys(quiet, now))
+            await self._verify(quiet)
+
+    async def _verify(self, feeds: Mapping[bytes, list[Follower]]) -> None:
+        """Hold followers against what Redis has, after a gap in the reading or a long silence.
+
+        Redis may have lost the end of a journal, or all of it. A worker that
+        lives writes it again, perhaps cut differently.
+        """
+        followers = [f for group in feeds.values() for f in group if f.confirmed]
+        if not followers:
+            return
+        pipeline = self._commands.pipeline(transaction=False)
+        for follower in followers:
+            pipeline.hget(keys.generation(follower.generation_id), "tokens")
+        for follower, tokens in zip(followers, await pipeline.execute(), strict=True):
+            if follower.has_ended:
+                continue
+            if tokens is None:
+                follower.fail(JournalLostError())
+            else:
+                follower.expect_rewrite(int(tokens))
+
+    async def _wake(self) -> None:
+        """Make the shared read begin anew, now."""
+        pipeline = self._commands.pipeline(transaction=False)
+        pipeline.xadd(self._wake_key, {"w": ""}, maxlen=1, approximate=False)
+        pipeline.pexpire(self._wake_key, _WAKE_TTL_MS)
+        try:
+            await pipeline.execute()
+        except (RedisError, OSError, TimeoutError):
+            return  # the reader sees the outage too, or begins anew by itself soon
+
+    async def _patiently(self, *command: Any) -> Any:
+        """Ask Redis, again and again while it is away, up to the limit."""
+        deadline = time.monotonic() + self._outage_seconds
+        while True:
+            try:
+                return await self._commands.execute_command(*command)
+            except (RedisError, OSError, TimeoutError) as error:
+                if time.monotonic() > deadline:
+                    raise QueueUnavailableError from error
+                await asyncio.sleep(0.2)
+
+    def _note_outage(self) -> None:
+        now = time.monotonic()
+        if self._down_since is None:
+            self._down_since = now
+        elif now - self._down_since > self._outage_seconds:
+            self.fail_all(QueueUnavailableError())
+
+    def _followers(self) -> list[Follower]:
+        return [follower for followers in self._feeds.values() for follower in followers]
+
+
+def _streams(reply: Any) -> Reply:
+    """The streams of a reply, under either version of the protocol."""
+    if reply is None:
+        return ()
+    return reply.items() if isinstance(reply, dict) else reply
+
+
+def _entries(raw: list[Any]) -> Iterator[Entry]:
+    for entry_id, fields in raw:
+        # Raw fields are a flat list; those that the client has read, a mapping.
+        payload = fields[events.FIELD] if isinstance(fields, dict) else fields[1]
+        yield Position.of_entry(entry_id), payload

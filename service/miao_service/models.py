@@ -1,0 +1,145 @@
+"""The models that workers have announced, as a front knows them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from redis.asyncio import Redis
+
+from miao.internal.v1.queue_pb2 import ModelCard
+from miao.v1 import generation_pb2 as pb
+from miao.v1 import model_service_pb2
+from miao_queue import cards
+from miao_queue.cards import ModelStatus
+from miao_service.errors import InvalidRequestError, ModelNotFoundError, NoWorkerError
+from miao_service.tokenization import ModelTokenizer
+
+logger = logging.getLogger(__name__)
+
+# A text longer than this is tokenized in a thread, so that the streams go on.
+_SHORT_TEXT_CHARS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model's card, its tokenizer, and how it is served at the last look."""
+
+    card: ModelCard
+    tokenizer: ModelTokenizer
+    status: ModelStatus
+
+    def to_message(self) -> model_service_pb2.Model:
+        """The model as callers see it."""
+        return model_service_pb2.Model(
+            name=self.card.name,
+            architecture=self.card.architecture,
+            num_parameters=self.card.num_parameters,
+            dtype=self.card.dtype,
+            max_model_length=self.card.max_model_length,
+            vocab_size=self.card.vocab_size,
+            has_chat_template=bool(self.card.chat_template),
+            default_sampling=self.card.default_sampling,
+            num_workers=self.status.num_workers,
+            num_queued=self.status.num_queued,
+        )
+
+
+class ModelCatalog:
+    """Looks at the announced models on demand and at intervals; keeps tokenizers by card."""
+
+    def __init__(self, connection: Redis, min_interval_seconds: float = 0.1) -> None:
+        self._redis = connection
+        self._min_interval_seconds = min_interval_seconds
+        self._models: dict[str, ServedModel] = {}
+        self._broken: dict[str, str] = {}  # the digests of cards that cannot be used
+        self._lock = asyncio.Lock()
+        self._looked_at = float("-inf")
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="tokenize")
+
+    @property
+    def models(self) -> Mapping[str, ServedModel]:
+        """By name, as of the last look."""
+        return self._models
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def refresh(self) -> None:
+        """Look again, unless somebody did a moment ago."""
+        asked_at = time.monotonic()
+        async with self._lock:
+            if self._looked_at > asked_at - self._min_interval_seconds:
+                return
+            names = await cards.model_names(self._redis)
+            found = [await self._look(name) for name in names]
+            self._models = {model.card.name: model for model in found if model is not None}
+            self._looked_at = time.monotonic()
+
+    async def resolve(self, name: str, field: str) -> ServedModel:
+        """The model of this name; empty means the only one."""
+        model = self._choose(name)
+        if model is None:
+            await self.refresh()
+            model = self._choose(name)
+        if model is not None:
+            return model
+        if name:
+            raise ModelNotFoundError(name, self._models)
+        if not self._models:
+            raise NoWorkerError("")
+        names = ", ".join(self._models)
+        raise InvalidRequestError.of(field, f"must name one of the models served: {names}")
+
+    async def encode(self, model: ServedModel, source: pb.Chat | str, field: str) -> list[int]:
+        """The tokens of a prompt or conversation; long ones are made in a thread."""
+        work = partial(_encode, model.tokenizer, source, field)
+        if _size(source) <= _SHORT_TEXT_CHARS:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _choose(self, name: str) -> ServedModel | None:
+        if name:
+            return self._models.get(name)
+        live = [model for model in self._models.values() if model.status.num_workers]
+        candidates = live or list(self._models.values())
+        return candidates[0] if len(candidates) == 1 else None
+
+    async def _look(self, name: str) -> ServedModel | None:
+        status = await cards.model_status(self._redis, name)
+        if status is None or self._broken.get(name) == status.digest:
+            return None
+        known = self._models.get(name)
+        if known is not None and known.status.digest == status.digest:
+            return ServedModel(known.card, known.tokenizer, status)
+        card = await cards.model_card(self._redis, name)
+        if card is None:
+            return None
+        try:
+            tokenizer = await asyncio.get_running_loop().run_in_executor(
+                self._threads, ModelTokenizer, card
+            )
+        except ValueError as error:
+            logger.error("a model is not served: %s", error)
+            self._broken[name] = status.digest
+            return None
+        return ServedModel(card, tokenizer, status)
+
+
+def _encode(tokenizer: ModelTokenizer, source: pb.Chat | str, field: str) -> list[int]:
+    if isinstance(source, str):
+        return tokenizer.encode_prompt(source, field)
+    return tokenizer.encode_chat(source, field)
+
+
+def _size(source: pb.Chat | str) -> int:
+    """Characters, where each message counts for some more."""
+    if isinstance(source, str):
+        return len(source)
+    return sum(16 + len(message.content) for message in source.messages)

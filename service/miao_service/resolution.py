@@ -1,0 +1,159 @@
+"""A checked request and its model become a submission: every choice made, nothing left open."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+
+from miao.internal.v1.queue_pb2 import Job
+from miao.v1 import generation_pb2 as pb
+from miao_queue import records
+from miao_queue.records import Submission
+from miao_service.errors import InvalidRequestError, Violation
+from miao_service.models import ModelCatalog, ServedModel
+from miao_service.settings import ServiceSettings
+
+_NEUTRAL_SAMPLING = pb.Sampling(temperature=1, top_p=1, top_k=0, min_p=0)
+_PRIORITIES = {
+    pb.PRIORITY_UNSPECIFIED: "normal",
+    pb.PRIORITY_LOW: "low",
+    pb.PRIORITY_NORMAL: "normal",
+    pb.PRIORITY_HIGH: "high",
+}
+
+
+class Resolver:
+    """Turns specs into submissions."""
+
+    def __init__(self, catalog: ModelCatalog, settings: ServiceSettings) -> None:
+        self._catalog = catalog
+        self._settings = settings
+
+    async def resolve(
+        self,
+        request_id: str,
+        spec: pb.GenerationSpec,
+        tenant: str,
+        time_remaining: float | None = None,
+    ) -> Submission:
+        """The submission of a checked spec.
+
+        Args:
+            request_id: the caller's key; empty to draw one.
+            spec: passed by `validation.check`.
+            tenant: whose generation it is.
+            time_remaining: seconds until the call's own deadline, if it counts.
+        """
+        model = await self._catalog.resolve(spec.model, "spec.model")
+        prompt = await self._prompt(model, spec)
+        _check_against_model(model, spec, prompt)
+        request_id = request_id or secrets.token_urlsafe(16)
+        job = _job(model, spec, prompt)
+        timeout_ms = self._timeout_ms(spec, time_remaining)
+        return Submission(
+            request_id=request_id,
+            model=model.card.name,
+            job=job,
+            accepted=pb.Accepted(
+                generation_id=records.generation_id(tenant, request_id),
+                request_id=request_id,
+                model=model.card.name,
+                num_prompt_tokens=len(prompt),
+                seed=job.sampling.seed,
+                max_tokens=job.max_tokens,
+            ),
+            fingerprint=records.fingerprint(spec),
+            timeout_ms=timeout_ms,
+            queue_timeout_ms=min(timeout_ms, self._queue_timeout_ms(spec)),
+            retention_seconds=self._settings.retention_seconds,
+            priority=_PRIORITIES[spec.priority],
+            tenant=tenant,
+        )
+
+    async def _prompt(self, model: ServedModel, spec: pb.GenerationSpec) -> Sequence[int]:
+        match spec.WhichOneof("input"):
+            case "token_ids":
+                return spec.token_ids.ids
+            case "chat":
+                return await self._catalog.encode(model, spec.chat, "spec.chat")
+            case _:
+                return await self._catalog.encode(model, spec.prompt, "spec.prompt")
+
+    def _timeout_ms(self, spec: pb.GenerationSpec, time_remaining: float | None) -> int:
+        limits = [self._settings.max_timeout_seconds]
+        if spec.HasField("timeout"):
+            limits.append(spec.timeout.ToMilliseconds() / 1000)
+        if time_remaining is not None:
+            limits.append(time_remaining)
+        return max(1, int(min(limits) * 1000))
+
+    def _queue_timeout_ms(self, spec: pb.GenerationSpec) -> int:
+        if spec.HasField("queue_timeout"):
+            return max(1, spec.queue_timeout.ToMilliseconds())
+        return max(1, int(self._settings.queue_timeout_seconds * 1000))
+
+
+def _job(model: ServedModel, spec: pb.GenerationSpec, prompt: Sequence[int]) -> Job:
+    sampling = pb.Sampling()
+    for source in (_NEUTRAL_SAMPLING, model.card.default_sampling, spec.sampling):
+        sampling.MergeFrom(source)
+    if not sampling.HasField("seed"):
+        sampling.seed = secrets.randbits(64)
+    stop_token_ids = set(spec.stop_token_ids)
+    if not spec.ignore_eos:
+        stop_token_ids.update(model.card.eos_token_ids)
+    room = model.card.max_model_length - len(prompt)
+    return Job(
+        prompt_token_ids=prompt,
+        max_tokens=spec.max_tokens if spec.HasField("max_tokens") else room,
+        sampling=sampling,
+        stop=spec.stop,
+        stop_token_ids=sorted(stop_token_ids),
+        logprobs=spec.logprobs if spec.HasField("logprobs") else None,
+    )
+
+
+def _check_against_model(
+    model: ServedModel, spec: pb.GenerationSpec, prompt: Sequence[int]
+) -> None:
+    violations = [
+        *_outside_vocabulary(model, spec.token_ids.ids, "spec.token_ids.ids"),
+        *_outside_vocabulary(model, spec.stop_token_ids, "spec.stop_token_ids"),
+        *_outside_context(model, spec, len(prompt)),
+    ]
+    if violations:
+        raise InvalidRequestError(violations)
+
+
+def _outside_vocabulary(model: ServedModel, ids: Sequence[int], path: str) -> Iterator[Violation]:
+    vocab_size = model.card.vocab_size
+    if not ids or max(ids) < vocab_size:
+        return
+    for index, token_id in enumerate(ids):
+        if token_id >= vocab_size:
+            yield Violation(
+                f"{path}[{index}]",
+                f"must be below the vocabulary size {vocab_size} of the model, not {token_id}",
+            )
+            return
+
+
+def _outside_context(
+    model: ServedModel, spec: pb.GenerationSpec, num_prompt_tokens: int
+) -> Iterator[Violation]:
+    context = model.card.max_model_length
+    path = f"spec.{spec.WhichOneof('input')}"
+    if num_prompt_tokens == 0:
+        yield Violation(path, "must give at least one token")
+    elif num_prompt_tokens >= context:
+        yield Violation(
+            path,
+            f"is {num_prompt_tokens} tokens long; the model's context is {context} tokens, and "
+            "at least one must be left to generate",
+        )
+    elif spec.max_tokens > context - num_prompt_tokens:
+        yield Violation(
+            "spec.max_tokens",
+            f"must be at most {context - num_prompt_tokens}, not {spec.max_tokens}: the model's "
+            f"context is {context} tokens, and the prompt has {num_prompt_tokens}",
+        )

@@ -1,0 +1,55 @@
+"""A front as a process: its event loop, its signals, and the line that says it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from miao_service.front import Front
+from miao_service.settings import ServiceSettings, parse_address
+
+Ready = Callable[[int], None]
+
+
+def serve(settings: ServiceSettings, ready: Ready | None = None) -> None:
+    """Run one front until SIGTERM or SIGINT, then drain it.
+
+    Args:
+        settings: as read at the entry point; `processes` is not looked at here.
+        ready: called with the port once the front listens.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, ready))
+
+
+def announce(settings: ServiceSettings, port: int) -> None:
+    """Say on standard output, and in the ready file, that the front listens."""
+    host, _ = parse_address(settings.listen)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"front listening on {shown}:{port}", flush=True)
+    if settings.ready_file:
+        Path(settings.ready_file).write_text(f"{port}\n", "utf-8")
+
+
+async def _serve(settings: ServiceSettings, ready: Ready | None) -> None:
+    asked_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop.set)
+    front = Front(settings)
+    port = await front.start()
+    if ready is not None:
+        ready(port)
+    await asked_to_stop.wait()
+    await front.drain()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # where it cannot be built, asyncio's own loop does
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

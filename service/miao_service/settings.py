@@ -1,0 +1,132 @@
+"""The front's settings, read once from arguments and environment."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+_YES = frozenset({"1", "true", "yes", "on"})
+_NO = frozenset({"0", "false", "no", "off"})
+
+
+class SettingsError(ValueError):
+    """A setting has a value that it cannot have."""
+
+
+def _setting(default: Any, env: str, text: str, *, least: float = 0) -> Any:
+    return field(default=default, metadata={"env": env, "help": text, "least": least})
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """Each field is an option `--its-name` and an environment variable."""
+
+    listen: str = _setting(
+        "127.0.0.1:50051", "MIAO_LISTEN", "host and port to listen on; port 0 takes a free one"
+    )
+    redis_url: str = _setting(
+        "redis://127.0.0.1:6379/0", "REDIS_URL", "redis://, rediss:// or unix:// address"
+    )
+    processes: int = _setting(
+        1, "MIAO_PROCESSES", "how many front processes share the port", least=1
+    )
+    reuse_port: bool = _setting(
+        False, "MIAO_REUSE_PORT", "let other processes listen on the same port"
+    )
+    backlog_limit: int = _setting(
+        1000, "MIAO_BACKLOG_LIMIT", "the most generations of a model that may wait"
+    )
+    queue_without_worker: bool = _setting(
+        False, "MIAO_QUEUE_WITHOUT_WORKER", "queue for a model that no worker serves now"
+    )
+    retention_seconds: int = _setting(
+        3600, "MIAO_RETENTION_SECONDS", "how long a finished generation can be read", least=1
+    )
+    queue_timeout_seconds: float = _setting(
+        600.0, "MIAO_QUEUE_TIMEOUT_SECONDS", "wait for a worker, unless a request says", least=0.001
+    )
+    max_timeout_seconds: float = _setting(
+        86400.0, "MIAO_MAX_TIMEOUT_SECONDS", "the longest a generation may take", least=0.001
+    )
+    drain_seconds: float = _setting(
+        20.0, "MIAO_DRAIN_SECONDS", "how long open streams may go on after SIGTERM"
+    )
+    follow_outage_seconds: float = _setting(
+        60.0, "MIAO_FOLLOW_OUTAGE_SECONDS", "how long open streams wait for Redis to return"
+    )
+    redis_timeout_seconds: float = _setting(
+        5.0, "MIAO_REDIS_TIMEOUT_SECONDS", "the longest a request waits for Redis", least=0.001
+    )
+    refresh_seconds: float = _setting(
+        1.0, "MIAO_REFRESH_SECONDS", "how often models and health are looked at", least=0.001
+    )
+    stream_buffer_bytes: int = _setting(
+        256 * 1024, "MIAO_STREAM_BUFFER_BYTES", "memory for a reader that stalls", least=1024
+    )
+    max_connection_age_seconds: float = _setting(
+        0.0, "MIAO_MAX_CONNECTION_AGE_SECONDS", "ask clients to reconnect after this; 0: never"
+    )
+    ready_file: str = _setting(
+        "", "MIAO_READY_FILE", "write the port into this file once the front listens"
+    )
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value, least = getattr(self, entry.name), entry.metadata["least"]
+            if isinstance(value, int | float) and value < least:
+                raise SettingsError(f"{_option(entry)} must be at least {least}, not {value}")
+        parse_address(self.listen)
+
+    @classmethod
+    def read(cls, argv: Sequence[str], environ: Mapping[str, str]) -> ServiceSettings:
+        """Arguments win over the environment; SettingsError says what is wrong."""
+        values = {entry.name: _from_environ(entry, environ) for entry in fields(cls)}
+        return cls(**(values | vars(parser().parse_args(argv))))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Options that are not given leave no attribute."""
+    result = argparse.ArgumentParser(
+        prog="miao service",
+        description="Run a gRPC front. Each option has an environment variable of its own.",
+        argument_default=argparse.SUPPRESS,
+    )
+    for entry in fields(ServiceSettings):
+        text = f"{entry.metadata['help']} [{entry.metadata['env']}, default: {entry.default}]"
+        if isinstance(entry.default, bool):
+            result.add_argument(_option(entry), action=argparse.BooleanOptionalAction, help=text)
+        else:
+            kind = type(entry.default)
+            metavar = {int: "N", float: "SECONDS"}.get(kind, "TEXT")
+            result.add_argument(_option(entry), type=kind, metavar=metavar, help=text)
+    return result
+
+
+def parse_address(listen: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[v6]:port`; SettingsError if it is neither."""
+    host, separator, port = listen.rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise SettingsError(f"--listen must be host:port, not {listen!r}")
+    return host.strip("[]"), int(port)
+
+
+def _option(entry: Field[Any]) -> str:
+    return "--" + entry.name.replace("_", "-")
+
+
+def _from_environ(entry: Field[Any], environ: Mapping[str, str]) -> Any:
+    name = entry.metadata["env"]
+    text = environ.get(name, "").strip()
+    if not text:
+        return entry.default
+    if isinstance(entry.default, bool):
+        if text.lower() not in _YES | _NO:
+            raise SettingsError(f"{name} must be yes or no, not {text!r}")
+        return text.lower() in _YES
+    try:
+        kind: Any = type(entry.default)
+        return kind(text)
+    except ValueError:
+        raise SettingsError(f"{name} must be a number, not {text!r}") from None

@@ -1,0 +1,121 @@
+"""Every field of every request, and what it may hold.
+
+What depends on the model (its vocabulary, its context) is checked where the
+model is known, in `resolution`. A field that is not named here is refused by a
+test, so that none is ignored.
+"""
+
+from __future__ import annotations
+
+import re
+
+from google.protobuf.message import Message
+
+from miao.v1 import generation_pb2 as pb
+from miao_service.errors import InvalidRequestError
+from miao_service.rules import (
+    Anything,
+    AtLeast,
+    Between,
+    Bytes,
+    Characters,
+    Fields,
+    Known,
+    Matches,
+    Repeated,
+    Seconds,
+    Unsupported,
+)
+
+MAX_TEXT_BYTES = 4 * 1024 * 1024
+MAX_PAGE_SIZE = 1000
+_DAY_SECONDS = 24 * 60 * 60
+_UINT32 = 2**32 - 1
+
+_REQUEST_ID = Matches(
+    re.compile(r"[A-Za-z0-9_.:-]{1,128}"), "1 to 128 of the characters A-Z a-z 0-9 _ - . :"
+)
+_MODEL = Characters(0, 256)
+_GENERATION_ID = Characters(1, 64)
+_TEXT = Bytes(MAX_TEXT_BYTES)
+
+SAMPLING = Fields(
+    {
+        "temperature": Between(0, 5),
+        "top_p": Between(0, 1, above=True),
+        "top_k": Between(0, _UINT32),
+        "min_p": Between(0, 1),
+        "seed": Anything(),
+        "repetition_penalty": Unsupported(neutral=1),
+        "presence_penalty": Unsupported(neutral=0),
+        "frequency_penalty": Unsupported(neutral=0),
+        "logit_bias": Unsupported(),
+    }
+)
+
+CHAT_MESSAGE = Fields(
+    {"role": Known(pb.Role, frozenset({pb.ROLE_UNSPECIFIED})), "content": _TEXT},
+)
+CHAT = Fields({"messages": Repeated(1, 1024, CHAT_MESSAGE)})
+TOKEN_IDS = Fields({"ids": Repeated(1, None)})
+
+SPEC = Fields(
+    {
+        "model": _MODEL,
+        "prompt": _TEXT,
+        "chat": CHAT,
+        "token_ids": TOKEN_IDS,
+        "sampling": SAMPLING,
+        "max_tokens": AtLeast(1),
+        "min_tokens": Unsupported(neutral=0),
+        "stop": Repeated(0, 16, Characters(1, 256)),
+        "stop_token_ids": Repeated(0, 64),
+        "ignore_eos": Anything(),
+        "logprobs": Between(0, 20),
+        "n": Unsupported(neutral=1),
+        "response_format": Unsupported(),
+        "tools": Unsupported(),
+        "adapter": Unsupported(),
+        "priority": Known(pb.Priority),
+        "timeout": Seconds(_DAY_SECONDS),
+        "queue_timeout": Seconds(_DAY_SECONDS),
+        "on_disconnect": Known(pb.OnDisconnect),
+    },
+    one_of=frozenset({"input"}),
+)
+
+_SUBMIT = Fields({"request_id": _REQUEST_ID, "spec": SPEC}, required=frozenset({"spec"}))
+_BY_ID = {"generation_id": _GENERATION_ID}
+_ID_REQUIRED = frozenset({"generation_id"})
+
+REQUESTS: dict[str, Fields] = {
+    "miao.v1.GenerateRequest": _SUBMIT,
+    "miao.v1.CreateGenerationRequest": _SUBMIT,
+    "miao.v1.FollowGenerationRequest": Fields(
+        {**_BY_ID, "after_sequence_number": Between(0, 2**63 - 1)}, required=_ID_REQUIRED
+    ),
+    "miao.v1.GetGenerationRequest": Fields(
+        {**_BY_ID, "include_output": Anything()}, required=_ID_REQUIRED
+    ),
+    "miao.v1.ListGenerationsRequest": Fields(
+        {
+            "page_size": Between(0, MAX_PAGE_SIZE),
+            "page_token": Characters(0, 128),
+            "model": _MODEL,
+            "state": Known(pb.GenerationState),
+        }
+    ),
+    "miao.v1.CancelGenerationRequest": Fields(_BY_ID, required=_ID_REQUIRED),
+    "miao.v1.ListModelsRequest": Fields({}),
+    "miao.v1.GetModelRequest": Fields({"name": _MODEL}),
+    "miao.v1.TokenizeRequest": Fields(
+        {"model": _MODEL, "prompt": _TEXT, "chat": CHAT}, one_of=frozenset({"input"})
+    ),
+}
+
+
+def check(request: Message) -> None:
+    """Raise InvalidRequestError with everything that is wrong with the request."""
+    violations = list(REQUESTS[request.DESCRIPTOR.full_name].check(request, ""))
+    if violations:
+        raise InvalidRequestError(violations)

@@ -1,0 +1,275 @@
+"""A front on a real channel, a real Redis, and a worker that says what it is told to.
+
+The worker speaks the queue's own scripts, so that a front meets what it will
+meet in life: claims, journals, terminal events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from redis import Redis
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from miao.internal.v1.queue_pb2 import ModelCard
+from miao.v1 import generation_pb2 as pb
+from miao.v1.generation_service_pb2_grpc import GenerationServiceStub
+from miao.v1.model_service_pb2_grpc import ModelServiceStub
+from miao_queue import cards, connection, events, keys, records, scripts
+from miao_service.front import Front, running_front
+from miao_service.settings import ServiceSettings
+
+MODEL = "tiny"
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tokenizer() -> Tokenizer:
+    """A token for each byte, and two control tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    result = Tokenizer(models.BPE({form: i for i, form in enumerate(alphabet)}, []))
+    result.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    result.decoder = decoders.ByteLevel()
+    result.add_special_tokens(
+        [AddedToken(text, normalized=False) for text in ("<|im_start|>", "<|im_end|>")]
+    )
+    return result
+
+
+def card(name: str = MODEL, **changes: Any) -> ModelCard:
+    made = tokenizer()
+    result = ModelCard(
+        name=name,
+        architecture="TinyForCausalLM",
+        num_parameters=1,
+        dtype="float32",
+        max_model_length=4096,
+        vocab_size=made.get_vocab_size(),
+        tokenizer_json=made.to_str(),
+        chat_template=TEMPLATE,
+        special_tokens={"eos_token": "<|im_end|>"},
+        eos_token_ids=[made.token_to_id("<|im_end|>")],
+        default_sampling=pb.Sampling(temperature=0.7, top_p=0.9, top_k=50, min_p=0.0),
+    )
+    for field, value in changes.items():
+        setattr(result, field, value)
+    return result
+
+
+@dataclasses.dataclass
+class Claimed:
+    """A generation that the worker has taken."""
+
+    generation_id: str
+    owner: str
+    record: records.Record
+    state: dict[bytes, bytes]
+    tokens: int
+
+
+class ScriptedWorker:
+    """Takes generations and writes what a test says. Synchronous: tests step it."""
+
+    def __init__(self, url: str, model_card: ModelCard) -> None:
+        self.redis: Any = connection.connect(url)
+        self.name = f"worker-of-{model_card.name}"
+        self.model = model_card.name
+        self.presence = cards.Presence(self.redis, model_card, self.name)
+        self._claims = 0
+        self._claim, self._append, self._finish = (
+            scripts.load(self.redis, name) for name in ("claim", "append", "finish")
+        )
+
+    def announce(self, ttl_ms: int = 600_000) -> None:
+        self.presence.publish()
+        seconds, _ = self.redis.time()
+        self.presence.renew(seconds * 1000, ttl_ms)
+
+    def claim(self) -> Claimed | None:
+        queues = [keys.queue_key(name) for name in keys.queue_names(self.model)]
+        self._claims += 1
+        owner = f"{self.name}-{self._claims}"
+        reply = self._claim(keys=queues, args=[self.name, owner, 60_000])
+        if reply is None or reply[0] == b"stale":
+            return None
+        generation_id = reply[1].decode()
+        state = dict(zip(reply[3][::2], reply[3][1::2], strict=True))
+        record = records.Record.from_hash(generation_id, state)
+        return Claimed(generation_id, owner, record, state, record.tokens)
+
+    async def next(self) -> Claimed:
+        """The next generation, as soon as there is one."""
+        async with asyncio.timeout(10):
+            while (claimed := self.claim()) is None:
+                await asyncio.sleep(0.005)
+        return claimed
+
+    def say(self, claimed: Claimed, *texts: str) -> None:
+        """Write one event for each text, a token for each character."""
+        for text in texts:
+            self.append(claimed, pb.Tokens(text=text, token_ids=map(ord, text)))
+
+    def append(self, claimed: Claimed, tokens: pb.Tokens) -> int:
+        count = len(tokens.token_ids)
+        if count > 1:
+            tokens.text_lengths.extend([1] * count)
+        end = claimed.tokens + count
+        event = events.tokens(end, claimed.record.attempt, tokens)
+        code, _ = self._append(
+            args=[claimed.generation_id, claimed.owner, claimed.tokens, end, event]
+        )
+        claimed.tokens = end
+        return int(code)
+
+    def finish(self, claimed: Claimed, reason: pb.FinishReason = pb.FINISH_REASON_STOP) -> None:
+        finished = records.finished_message(
+            claimed.record, reason, claimed.record.accept_ms + 5, tokens=claimed.tokens
+        )
+        event = events.finished(claimed.tokens, claimed.record.attempt, finished)
+        code, _ = self._finish(
+            args=[
+                *(claimed.generation_id, claimed.owner, claimed.tokens, event),
+                *(finished.SerializeToString(), claimed.record.retention_seconds),
+            ]
+        )
+        assert code == 0, code
+
+    async def answer(self, *texts: str) -> Claimed:
+        claimed = await self.next()
+        self.say(claimed, *texts)
+        self.finish(claimed)
+        return claimed
+
+
+class Stubs:
+    """The generated stubs over one channel."""
+
+    def __init__(self, channel: Any, front: Front, port: int) -> None:
+        self.channel = channel
+        self.front = front
+        self.port = port
+        self.generations: Any = GenerationServiceStub(channel)
+        self.models: Any = ModelServiceStub(channel)
+
+
+FrontFactory = Callable[..., contextlib.AbstractAsyncContextManager[Stubs]]
+
+
+@pytest.fixture
+def worker(redis_url: str) -> Iterator[ScriptedWorker]:
+    made = ScriptedWorker(redis_url, card())
+    made.announce()
+    yield made
+    made.redis.close()
+
+
+@pytest.fixture
+def make_worker(redis_url: str) -> Iterator[Callable[..., ScriptedWorker]]:
+    made = []
+
+    def make(name: str, **changes: Any) -> ScriptedWorker:
+        made.append(ScriptedWorker(redis_url, card(name, **changes)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.redis.close()
+
+
+@pytest.fixture
+def start_front(redis_url: str) -> FrontFactory:
+    """Starts a front of its own with settings of its own."""
+
+    @contextlib.asynccontextmanager
+    async def start(**changes: Any) -> AsyncIterator[Stubs]:
+        values: dict[str, Any] = {
+            "listen": "127.0.0.1:0",
+            "redis_url": redis_url,
+            "drain_seconds": 0.2,
+            "refresh_seconds": 0.05,
+        }
+        settings = ServiceSettings(**(values | changes))
+        async with running_front(settings) as (front, port):
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield Stubs(channel, front, port)
+
+    return start
+
+
+@pytest.fixture
+async def front(start_front: FrontFactory, worker: ScriptedWorker) -> AsyncIterator[Stubs]:
+    """A front with a live worker."""
+    async with start_front() as stubs:
+        yield stubs
+
+
+class Refusal:
+    """How a call was refused."""
+
+    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+        self.code = error.code()
+        self.message = error.details() or ""
+        metadata = dict(error.trailing_metadata() or ())
+        self.status = status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
+
+    def detail(self, kind: Any) -> Any:
+        message = kind()
+        assert any(packed.Unpack(message) for packed in self.status.details), kind
+        return message
+
+    @property
+    def fields(self) -> list[str]:
+        return [v.field for v in self.detail(error_details_pb2.BadRequest).field_violations]
+
+    @property
+    def reason(self) -> str:
+        return str(self.detail(error_details_pb2.ErrorInfo).reason)
+
+
+@pytest.fixture
+def refused() -> Callable[[Any], Any]:
+    """Awaits a call, or reads a stream, that must be refused."""
+
+    async def read(call: Any) -> Refusal:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            if hasattr(call, "__aiter__"):
+                async for _ in call:
+                    pass
+            else:
+                await call
+        return Refusal(caught.value)
+
+    return read
+
+
+@pytest.fixture
+def database(redis_url: str) -> Iterator[Any]:
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Any]], Any]:
+    """Waits until a condition holds."""
+
+    async def wait(condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def as_text() -> Callable[[Any], str]:
+    """The text of a list of responses."""
+    return lambda responses: "".join(response.event.tokens.text for response in responses)
