@@ -22,8 +22,8 @@ GENERATION_ID = "gen-1"
 _SERVICES = {
     "GenerationService": {
         "Generate": (generations.GenerateRequest, True),
-        "CreateGeneration": (generations.CreateGenerationRequest, False),
         "FollowGeneration": (generations.FollowGenerationRequest, True),
+        "CreateGeneration": (generations.CreateGenerationRequest, False),
         "GetGeneration": (generations.GetGenerationRequest, False),
         "ListGenerations": (generations.ListGenerationsRequest, False),
         "CancelGeneration": (generations.CancelGenerationRequest, False),
@@ -36,7 +36,7 @@ _SERVICES = {
 }
 
 
-class Refuse(Exception):
+class Refuse(Exception):  # noqa: N818  # reads as what the service does
     """Ends a call with a status and google.rpc details."""
 
     def __init__(self, code: grpc.StatusCode, message: str = "", *details: Message) -> None:
@@ -46,8 +46,8 @@ class Refuse(Exception):
 class FakeService:
     """Answers each call with the next of the answers scripted for its method.
 
-    An answer is a message, a list of events, an exception, or a function of the
-    request that gives one of these. Within a list of events a function is
+    An answer is a dict of the response's fields, a list of events, an exception, or
+    a function of the request that gives one of these. Within a list of events a function is
     called when its turn comes.
     """
 
@@ -74,6 +74,7 @@ class FakeService:
         server = grpc.server(ThreadPoolExecutor(max_workers=8))
         for service, methods in _SERVICES.items():
             server.add_generic_rpc_handlers([self._handlers(service, methods)])
+        server.add_generic_rpc_handlers([_health_handler()])
         port = server.add_insecure_port(address)
         server.start()
         self._servers.append(server)
@@ -147,8 +148,10 @@ class FakeService:
 
     def _serve_once(self, name: str) -> Callable[[Any, grpc.ServicerContext], Message]:
         def serve(request: Any, context: grpc.ServicerContext) -> Message:
+            module = generations if hasattr(generations, f"{name}Response") else models
             try:
-                return self._next(name, request, context)
+                fields = self._next(name, request, context)
+                return getattr(module, f"{name}Response")(**fields)
             except Refuse as refusal:
                 _abort(context, refusal)
                 raise
@@ -182,6 +185,12 @@ class FakeService:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+def _health_handler() -> grpc.GenericRpcHandler:
+    """grpc.health.v1 as bytes: field 1 says SERVING."""
+    check = grpc.unary_unary_rpc_method_handler(lambda request, context: b"\x08\x01")
+    return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
 
 
 def _abort(context: grpc.ServicerContext, refusal: Refuse) -> None:
