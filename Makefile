@@ -1,0 +1,69 @@
+# What a newcomer and CI run. Everything happens in .venv; PYTHON makes it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := deploy/requirements/lock.txt
+BUF := $(VENV)/buf/node_modules/.bin/buf
+BUF_VERSION := 1.75.0
+export PROMPT
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test lint types unit integration proto drift proto-lint wheel model bench clean
+
+help:  ## Say what can be made.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/demo.stamp: pyproject.toml $(LOCK)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	    || { echo "Miao needs Python 3.11 to 3.13; name one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[all]'
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/demo.stamp  ## Answer three prompts with the whole stack; PROMPT="..." answers that.
+	@$(BIN)/miao up --listen 127.0.0.1:0 $(if $(PROMPT),--ask "$$PROMPT",--demo)
+
+up: $(VENV)/demo.stamp  ## Run the whole stack until Ctrl-C.
+	@$(BIN)/miao up
+
+test: lint types unit integration  ## Lint, types and all tests.
+
+lint: $(VENV)/dev.stamp  ## Style of the code.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp  ## Types of the code.
+	$(BIN)/mypy
+
+unit: $(VENV)/dev.stamp  ## Tests that need no other process.
+	$(BIN)/python -m pytest -q tests/unit tests/property tests/parity
+
+integration: $(VENV)/dev.stamp  ## Tests with real processes, a real Valkey and a real channel.
+	$(BIN)/python -m pytest -q tests/integration tests/packaging
+
+proto: $(VENV)/dev.stamp  ## Generate the code of the contract.
+	PYTHON=$(abspath $(BIN)/python) .ci/generate
+
+drift: proto  ## Fail if the generated code is not what the contract says.
+	@git diff --exit-code --stat -- proto && test -z "$$(git ls-files --others --exclude-standard proto)" \
+	    || { echo "proto/ has changed: commit what 'make proto' writes"; exit 1; }
+
+$(BUF):
+	npm install --silent --no-fund --no-audit --prefix $(VENV)/buf @bufbuild/buf@$(BUF_VERSION)
+
+proto-lint: $(VENV)/demo.stamp $(BUF)  ## Style of the contract; needs npm.
+	cd proto && $(abspath $(BUF)) lint && $(abspath $(BUF)) format --diff --exit-code
+
+wheel: $(VENV)/dev.stamp  ## Build the wheel into dist/.
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist
+
+model: $(VENV)/dev.stamp  ## Train the bundled model anew; under 40 minutes on two cores.
+	$(BIN)/python worker/training/train.py --output worker/miao_worker/bundled
+
+clean:  ## Remove what make has made.
+	rm -rf $(VENV) dist build

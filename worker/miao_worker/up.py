@@ -1,0 +1,135 @@
+"""`miao up`: the whole stack in one terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from miao_client import Client, MiaoError
+from miao_queue.connection import redact_url
+from miao_worker.stack import Stack, StackError, StackSettings
+
+_DEMO_PROMPTS = (
+    "为什么我的手机没有信号？",
+    "Set a reminder for 7 tomorrow morning.",
+    "这是一个美好的春天。",
+)
+_PARTS = {"redis": "Redis", "worker": "worker", "front": "front"}
+
+
+def main(argv: list[str]) -> int:
+    """Run the stack until Ctrl-C, or until the prompts given are answered."""
+    arguments = _parser().parse_args(argv)
+    console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _run(arguments, console)
+    except StackError as error:
+        print(f"miao up: {error}", file=sys.stderr)
+        return 1
+    except MiaoError as error:
+        print(f"miao up: the stack does not answer: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped")
+    return 0
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> None:
+    prompts = [arguments.ask] if arguments.ask else list(_DEMO_PROMPTS if arguments.demo else ())
+    with console.status("starting Redis, a worker and a front …"):
+        stack = Stack(_settings(arguments), lambda name, s: _say_started(console, name, s))
+        stack.start()
+    try:
+        if prompts:
+            _answer(console, stack.address, prompts)
+        else:
+            _say_usage(console, stack)
+            stack.watch()
+    finally:
+        with console.status("stopping …"):
+            stack.stop()
+
+
+def _answer(console: Console, address: str, prompts: list[str]) -> None:
+    with Client(address) as client:
+        takes_chat = client.model().has_chat_template
+        for prompt in prompts:
+            console.print(f"\n[bold cyan]› {prompt}[/]", markup=True)
+            question: str | list[dict[str, str]] = prompt
+            if takes_chat:
+                question = [{"role": "user", "content": prompt}]
+            stream = client.generate(question, max_tokens=200)
+            for chunk in stream:
+                console.print(chunk.text, end="", markup=False, soft_wrap=True)
+            result = stream.result()
+            assert result.usage is not None
+            assert result.timings is not None
+            seconds = result.timings.total_seconds or 0.0
+            console.print(
+                f"\n[dim]{result.usage.output_tokens} tokens in {seconds:.2f} s[/]", markup=True
+            )
+    console.print()
+
+
+def _say_started(console: Console, name: str, seconds: float) -> None:
+    console.print(f"[green]✓[/] {_PARTS[name]:7} [dim]{seconds:5.1f} s[/]")
+
+
+def _say_usage(console: Console, stack: Stack) -> None:
+    console.print(f"\n[bold]{stack.model}[/] is served at [bold]{stack.address}[/]")
+    console.print(f"[dim]queue: {redact_url(stack.redis_url)}[/]")
+    target = f" --target {stack.address}" if stack.address != "127.0.0.1:50051" else ""
+    console.print(f'\n  miao generate{target} "你好"\n  miao chat{target}\n\nCtrl-C stops it all.')
+
+
+def _settings(arguments: argparse.Namespace) -> StackSettings:
+    options: list[str] = []
+    if arguments.model is not None:
+        options += ["--model", arguments.model]
+    return StackSettings(
+        listen=arguments.listen,
+        worker_options=options + arguments.worker_option,
+        redis_url=os.environ.get("REDIS_URL"),
+        data_folder=arguments.data_folder,
+    )
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="miao up",
+        description=(
+            "Run Redis, a worker and a front on this machine until Ctrl-C. "
+            "With REDIS_URL set, that Redis is used instead of the embedded Valkey."
+        ),
+    )
+    option = parser.add_argument
+    option(
+        "--model",
+        metavar="NAME_OR_PATH",
+        default=os.environ.get("MIAO_MODEL"),
+        help="a Hugging Face model or a folder; unset: the bundled one",
+    )
+    option("--listen", default="127.0.0.1:50051", help="the front's address (%(default)s)")
+    option("--data-folder", type=Path, help="keep the embedded Valkey's data here")
+    option(
+        "--worker-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="an option for the worker, as --worker-option=--dtype=float32",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--ask", metavar="PROMPT", help="answer this and stop")
+    what.add_argument("--demo", action="store_true", help="answer three prompts and stop")
+    return parser
