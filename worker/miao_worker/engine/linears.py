@@ -1,11 +1,15 @@
 """Replaces a model's linear layers on the CPU by oneDNN's, packed once at load.
 
 `nn.Linear` hands its weight to the matrix product as it lies in memory; oneDNN
-first brings it into the order its kernel reads, and at few rows that, or doing
-without it, decides the time. Where the CPU multiplies bfloat16 itself the
-weights stay in it; elsewhere they are widened to float32 once, because the
-bfloat16 product is there several times slower than the float32 one.
-A float32 model is left as it is, so its output stays the reference's.
+first brings it into the order its kernel reads, and at few rows doing that once
+and not in every step decides the time.
+
+Where the CPU multiplies bfloat16 itself, weights and activations stay in it.
+Elsewhere the 16-bit product is several times slower than the float32 one, so
+the model computes in float32 on its 16-bit weights: packed in float32 for
+several rows, and as they are for one row, which waits for memory alone.
+
+A float32 model is left as it is: its output is compared with the reference's.
 """
 
 from __future__ import annotations
@@ -13,57 +17,98 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from miao_worker.engine.memory import free_bytes
+
 _ROWS_HINT = 32  # the batch that the packed order is chosen for
+_MEMORY_SHARE = 0.6  # of the free memory that packed copies may take
 
 
 class PackedLinear(nn.Module):
-    """y = x W^T + b with a packed weight; takes and returns the model's dtype."""
+    """y = x W^T + b with a packed weight in the activations' dtype."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, compute_dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Shapes: weight (out, in), bias (out,)."""
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self._compute_dtype = compute_dtype
-        self._weight = _pack(weight.detach().to(compute_dtype).contiguous())
-        self._bias = None if bias is None else bias.detach().to(compute_dtype)
+        self._packed = _pack(weight)
+        self._bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
-        packed_input = x.to(self._compute_dtype)
-        return _multiply(packed_input, self._weight, self._bias).to(x.dtype)
+        return _multiply(x, self._packed, self._bias)
 
 
-def pack_linears(model: nn.Module, dtype: torch.dtype, device: torch.device) -> int:
-    """Pack the model's linear layers in place; returns how many.
+class WidenedLinear(nn.Module):
+    """y = x W^T + b in float32 on a 16-bit weight."""
 
-    None where the device, the dtype or the machine leaves nothing to gain.
-    """
-    if device.type != "cpu" or dtype == torch.float32 or not _is_available():
-        return 0
-    compute_dtype = _compute_dtype(dtype)
-    if not _is_right(compute_dtype):
-        return 0
-    layers = [(module, name, child) for module in model.modules()
-              for name, child in module.named_children()
-              if type(child) in (nn.Linear, Conv1D)]  # fmt: skip
-    for parent, name, layer in layers:
-        setattr(parent, name, _packed(layer, compute_dtype))
-    return len(layers)
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Shapes: weight (out, in), bias (out,)."""
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self._narrow = weight
+        self._packed = _pack(weight.float())
+        self._bias = None if bias is None else bias.float()
 
-
-def _packed(layer: nn.Module, compute_dtype: torch.dtype) -> PackedLinear:
-    weight: Any = layer.weight
-    bias: Any = layer.bias
-    matrix = weight.t() if isinstance(layer, Conv1D) else weight
-    return PackedLinear(matrix, bias, compute_dtype)
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() != self.in_features:
+            return _multiply(x, self._packed, self._bias)
+        y = F.linear(x.to(self._narrow.dtype), self._narrow).float()
+        return y if self._bias is None else y.add_(self._bias)
 
 
-def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    if dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+class WidenedEmbedding(nn.Module):
+    """A 16-bit embedding table whose rows are read as float32."""
+
+    def __init__(self, weight: Tensor) -> None:
+        """Shapes: weight (tokens, dim)."""
+        super().__init__()
+        self.num_embeddings = weight.shape[0]
+        self._narrow = weight
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        return F.embedding(token_ids, self._narrow).float()
+
+
+def prepare_for_cpu(model: PreTrainedModel) -> None:
+    """Replace the model's layers by faster ones, in place, where this machine gains by it."""
+    if model.dtype == torch.float32 or model.device.type != "cpu" or not _is_available():
+        return
+    native = model.dtype == torch.bfloat16 and _multiplies_bfloat16()
+    dtype = torch.bfloat16 if native else torch.float32
+    if not (_is_right(dtype) and _fits(model, dtype)):
+        return
+    _replace(model, nn.Linear, PackedLinear if native else WidenedLinear)
+    _replace(model, Conv1D, PackedLinear if native else WidenedLinear)
+    if not native:
+        _replace(model, nn.Embedding, WidenedEmbedding)
+        model.float()  # what is left: norms and buffers
+
+
+def _replace(model: nn.Module, kind: type[nn.Module], replacement: Any) -> None:
+    """Replace the layers of exactly this kind; a subclass may compute something else."""
+    found = [(parent, name, layer) for parent in model.modules()
+             for name, layer in parent.named_children() if type(layer) is kind]  # fmt: skip
+    for parent, name, layer in found:
+        setattr(parent, name, replacement(*_tensors(layer)))
+
+
+def _tensors(layer: Any) -> tuple[Tensor, ...]:
+    """Weight (out, in) and bias of a linear layer; the table of an embedding."""
+    weight = layer.weight.detach()
+    if isinstance(layer, nn.Embedding):
+        return (weight,)
+    bias = None if layer.bias is None else layer.bias.detach()
+    return (weight.t().contiguous() if isinstance(layer, Conv1D) else weight, bias)
+
+
+def _fits(model: nn.Module, dtype: torch.dtype) -> bool:
+    layers: list[Any] = [m for m in model.modules() if type(m) in (nn.Linear, Conv1D)]
+    packed_bytes = sum(layer.weight.numel() for layer in layers) * dtype.itemsize
+    return packed_bytes <= free_bytes(torch.device("cpu")) * _MEMORY_SHARE
 
 
 def _is_available() -> bool:
@@ -72,23 +117,25 @@ def _is_available() -> bool:
     )
 
 
-def _is_right(compute_dtype: torch.dtype) -> bool:
-    """Whether this build's packed product agrees with the plain one on a small case."""
-    x, weight = torch.randn(3, 64), torch.randn(32, 64)
+def _multiplies_bfloat16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _is_right(dtype: torch.dtype) -> bool:
+    """Whether this build's packed product exists and agrees with the plain one."""
+    x, weight = torch.ones(3, 64, dtype=dtype), torch.ones(32, 64, dtype=dtype)
     try:
         with torch.inference_mode():
-            packed = _pack(weight.to(compute_dtype))
-            result = _multiply(x.to(compute_dtype), packed, None).float()
+            return torch.equal(_multiply(x, _pack(weight), None), x @ weight.t())
     except RuntimeError:
         return False
-    return torch.allclose(result, x @ weight.t(), rtol=0.05, atol=0.5)
 
 
 def _pack(weight: Tensor) -> Tensor:
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS_HINT)
     return packed
 
 
-def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return result

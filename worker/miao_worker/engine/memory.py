@@ -12,8 +12,7 @@ from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.kv_pool import LayerShape
 
-_CPU_SHARE = 0.4  # of the memory that is free once the model is loaded
-_CUDA_SHARE = 0.85
+_SHARE = {"cpu": 0.4, "cuda": 0.85}  # of the memory that is free once the model is loaded
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -33,7 +32,7 @@ def pool_blocks(
     cache_bytes = config.cache_bytes
     if cache_bytes is None:
         useful = config.max_sequences * -(-max_model_length // config.block_size) * block_bytes
-        cache_bytes = min(useful, free_share(device))
+        cache_bytes = min(useful, int(free_bytes(device) * _SHARE[device.type]))
     if cache_bytes < block_bytes:
         raise ModelLoadError(
             f"The KV pool of {cache_bytes} bytes holds no block of {block_bytes} bytes; "
@@ -42,12 +41,11 @@ def pool_blocks(
     return cache_bytes // block_bytes
 
 
-def free_share(device: torch.device) -> int:
-    """Bytes of the device's free memory that the pool may take."""
+def free_bytes(device: torch.device) -> int:
+    """Bytes of the device's memory that are free, within the container's limit."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free * _CUDA_SHARE)
-    return int(min(psutil.virtual_memory().available, _cgroup_free()) * _CPU_SHARE)
+        return torch.cuda.mem_get_info(device)[0]
+    return min(int(psutil.virtual_memory().available), _cgroup_free())
 
 
 def _cgroup_free() -> int:

@@ -13,7 +13,7 @@ from miao_worker.engine.batch import Batch
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.kv_pool import KVPool
-from miao_worker.engine.linears import pack_linears
+from miao_worker.engine.linears import prepare_for_cpu
 from miao_worker.engine.loader import load_model, resolve_device
 from miao_worker.engine.memory import pool_blocks
 from miao_worker.engine.model_probe import ModelFacts, probe
@@ -26,8 +26,8 @@ def load_runner(config: EngineConfig) -> TransformersRunner:
         torch.set_num_threads(config.num_threads)
     device = resolve_device(config.device)
     model = load_model(config, device)
+    prepare_for_cpu(model)
     facts = probe(model, config.model)
-    pack_linears(model, facts.dtype, device)
     length = _max_model_length(config, facts)
     num_blocks = pool_blocks(config, facts.layers, facts.dtype, device, length)
     pool = KVPool(facts.layers, num_blocks, config.block_size, facts.dtype, device)
