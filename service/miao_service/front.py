@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -92,9 +93,7 @@ class Front:
         await self._close()
 
     async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         await self._generations.settle()
         self.catalog.close()
         await self._commands.aclose()
@@ -173,6 +172,15 @@ async def running_front(settings: ServiceSettings) -> Any:
         yield front, port
     finally:
         await front.drain()
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until it is heeded: asyncio.wait_for, which redis-py uses, may swallow it."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
 def _without_retries(client: Redis) -> Redis:

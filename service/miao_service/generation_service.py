@@ -159,7 +159,7 @@ class GenerationServicer:
 
     async def _record(self, generation_id: str, call: Call) -> Record:
         async with asyncio.timeout(self._redis_timeout):
-            record = await self._store.get(generation_id, call.tenant)
+            record = await asyncio.shield(self._store.get(generation_id, call.tenant))
         if record is None:
             raise GenerationNotFoundError(generation_id)
         return record

@@ -223,7 +223,7 @@ class JournalReader:
         pipeline.xadd(self._wake_key, {"w": ""}, maxlen=1, approximate=False)
         pipeline.pexpire(self._wake_key, _WAKE_TTL_MS)
         try:
-            await pipeline.execute()
+            await asyncio.shield(pipeline.execute())
         except (RedisError, OSError, TimeoutError):
             return  # the reader sees the outage too, or begins anew by itself soon
 
@@ -232,7 +232,9 @@ class JournalReader:
         deadline = time.monotonic() + self._outage_seconds
         while True:
             try:
-                return await self._commands.execute_command(*command)
+                # Shielded: inside redis-py a cancellation can get lost (asyncio.wait_for
+                # of Python 3.11), and a stream whose caller left would never end.
+                return await asyncio.shield(self._commands.execute_command(*command))
             except (RedisError, OSError, TimeoutError) as error:
                 if time.monotonic() > deadline:
                     raise QueueUnavailableError from error

@@ -53,9 +53,8 @@ class ServedModel:
 class ModelCatalog:
     """Looks at the announced models on demand and at intervals; keeps tokenizers by card."""
 
-    def __init__(self, connection: Redis, min_interval_seconds: float = 0.1) -> None:
+    def __init__(self, connection: Redis) -> None:
         self._redis = connection
-        self._min_interval_seconds = min_interval_seconds
         self._models: dict[str, ServedModel] = {}
         self._broken: dict[str, str] = {}  # the digests of cards that cannot be used
         self._lock = asyncio.Lock()
@@ -72,15 +71,16 @@ class ModelCatalog:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def refresh(self) -> None:
-        """Look again, unless somebody did a moment ago."""
+        """Look again; callers that wait together share one look."""
         asked_at = time.monotonic()
         async with self._lock:
-            if self._looked_at > asked_at - self._min_interval_seconds:
+            if self._looked_at > asked_at:
                 return
+            looked_at = time.monotonic()
             names = await cards.model_names(self._redis)
             found = [await self._look(name) for name in names]
             self._models = {model.card.name: model for model in found if model is not None}
-            self._looked_at = time.monotonic()
+            self._looked_at = looked_at
 
     async def resolve(self, name: str, field: str) -> ServedModel:
         """The model of this name; empty means the only one."""

@@ -109,7 +109,7 @@ class ScriptedWorker:
     async def next(self) -> Claimed:
         """The next generation, as soon as there is one."""
         async with asyncio.timeout(10):
-            while (claimed := self.claim()) is None:
+            while (claimed := self.claim()) is None:  # noqa: ASYNC110 - it is in Redis
                 await asyncio.sleep(0.005)
         return claimed
 
@@ -198,9 +198,10 @@ def start_front(redis_url: str) -> FrontFactory:
             "refresh_seconds": 0.05,
         }
         settings = ServiceSettings(**(values | changes))
-        async with running_front(settings) as (front, port):
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield Stubs(channel, front, port)
+        async with contextlib.AsyncExitStack() as stack:
+            front, port = await stack.enter_async_context(running_front(settings))
+            channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+            yield Stubs(await stack.enter_async_context(channel), front, port)
 
     return start
 
@@ -235,17 +236,21 @@ class Refusal:
         return str(self.detail(error_details_pb2.ErrorInfo).reason)
 
 
+async def _to_the_end(call: Any) -> None:
+    if not hasattr(call, "__aiter__"):
+        await call
+        return
+    async for _ in call:
+        pass
+
+
 @pytest.fixture
 def refused() -> Callable[[Any], Any]:
     """Awaits a call, or reads a stream, that must be refused."""
 
     async def read(call: Any) -> Refusal:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            if hasattr(call, "__aiter__"):
-                async for _ in call:
-                    pass
-            else:
-                await call
+            await asyncio.wait_for(_to_the_end(call), 15)
         return Refusal(caught.value)
 
     return read
@@ -263,7 +268,7 @@ def eventually() -> Callable[[Callable[[], Any]], Any]:
 
     async def wait(condition: Callable[[], Any]) -> None:
         async with asyncio.timeout(10):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - it may be in another process
                 await asyncio.sleep(0.01)
 
     return wait

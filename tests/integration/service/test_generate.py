@@ -1,4 +1,4 @@
-"""Generate, end to end: what a caller sends becomes a job, what a worker writes becomes a stream."""
+"""Generate, end to end: a request becomes a job, what a worker writes becomes a stream."""
 
 from __future__ import annotations
 
