@@ -116,6 +116,7 @@ def inverse_cdf(scores: Tensor, uniforms: Tensor) -> Tensor:
     cumulative = chunks.sum(dim=-1).double().cumsum(dim=-1)  # (rows, chunks)
     targets = uniforms[:, None] * cumulative[:, -1:]
     chunk = torch.searchsorted(cumulative, targets, right=True)  # (rows, 1)
+    chunk.clamp_(max=num_chunks - 1)  # a row of NaN finds nothing; its token is not used
     before = (cumulative - chunks.sum(dim=-1)).gather(1, chunk)
     return chunk.squeeze(1) * _CHUNK + _search_chunk(chunks, chunk, targets - before)
 

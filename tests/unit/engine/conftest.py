@@ -1,0 +1,112 @@
+"""A model that counts: after token t comes t + 1. It checks what it is asked to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from miao_worker.engine.batch import Batch
+from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.engine import Engine
+from miao_worker.engine.types import SamplingParams, SequenceOutput, SequenceRequest
+
+VOCAB = 64
+
+
+class CountingRunner:
+    """The engine's `ModelRunner` without a model.
+
+    Remembers which (block, offset) holds which token, as a KV pool would, and
+    fails where a sequence's blocks do not hold its own tokens.
+    """
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def __init__(self, num_blocks: int, block_size: int, max_model_length: int) -> None:
+        self.vocab_size = VOCAB
+        self.num_blocks = num_blocks
+        self.max_model_length = max_model_length
+        self.block_size = block_size
+        self.batches: list[tuple[int, int]] = []  # (decodes, prefilled tokens)
+        self.poison: int | None = None  # the token after which the logits are not finite
+        self.erased: list[int] = []
+        self._slots: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def run(self, batch: Batch) -> torch.Tensor:
+        self.batches.append((len(batch.decodes), sum(p.num_tokens for p in batch.prefills)))
+        for sequence in batch.decodes:
+            self._write(sequence, sequence.num_tokens - 1, sequence.num_tokens)
+        for prefill in batch.prefills:
+            self._write(prefill.sequence, prefill.start, prefill.end)
+        for sequence in batch.decodes:
+            self._check(sequence, sequence.num_tokens)
+        for prefill in batch.prefills:
+            self._check(prefill.sequence, prefill.end)
+        logits = torch.zeros(len(batch.sampled), VOCAB)
+        for row, sequence in enumerate(batch.sampled):
+            logits[row, (sequence.token_ids[-1] + 1) % VOCAB] = 20.0
+            if sequence.token_ids[-1] == self.poison:
+                logits[row] = torch.nan
+        return logits
+
+    def erase(self, blocks: Sequence[int]) -> None:
+        self.erased.extend(blocks)
+
+    def _slot(self, sequence: Any, position: int) -> tuple[int, int]:
+        return sequence.block_table[position // self.block_size], position % self.block_size
+
+    def _write(self, sequence: Any, start: int, end: int) -> None:
+        for position in range(start, end):
+            slot = self._slot(sequence, position)
+            self._slots[slot] = (position, sequence.token_ids[position])
+
+    def _check(self, sequence: Any, end: int) -> None:
+        for position in range(end):
+            slot = self._slots[self._slot(sequence, position)]
+            assert slot == (position, sequence.token_ids[position]), "another sequence's block"
+
+
+@pytest.fixture
+def make_engine() -> Callable[..., tuple[Engine, CountingRunner]]:
+    def make(
+        num_blocks: int = 32, block_size: int = 4, max_model_length: int = 60, **settings: Any
+    ) -> tuple[Engine, CountingRunner]:
+        runner = CountingRunner(num_blocks, block_size, max_model_length)
+        config = EngineConfig(model="counting", block_size=block_size, **settings)
+        return Engine(config, runner), runner
+
+    return make
+
+
+@pytest.fixture
+def make_request() -> Callable[..., SequenceRequest]:
+    def make(
+        sequence_id: str,
+        prompt: Sequence[int] = (1, 2, 3),
+        output: Sequence[int] = (),
+        **sampling: Any,
+    ) -> SequenceRequest:
+        wanted = {"max_tokens": 5, "seed": 0, "temperature": 0.0, **sampling}
+        return SequenceRequest(sequence_id, tuple(prompt), SamplingParams(**wanted), tuple(output))
+
+    return make
+
+
+@pytest.fixture
+def drain() -> Callable[[Engine], dict[str, list[SequenceOutput]]]:
+    """Step to the end; every sequence's outputs."""
+
+    def run(engine: Engine) -> dict[str, list[SequenceOutput]]:
+        outputs: dict[str, list[SequenceOutput]] = {}
+        for _ in range(1000):
+            if not engine.has_unfinished:
+                return outputs
+            for output in engine.step().outputs:
+                outputs.setdefault(output.sequence_id, []).append(output)
+        raise AssertionError("the engine does not come to an end")
+
+    return run
