@@ -172,13 +172,11 @@ class GenerationServicer:
         call: Call,
     ) -> None:
         """Cancel what nobody waits for any more, unless the caller wanted it to go on."""
-        remaining = call.time_remaining()
         goes_on = (
             choice == pb.ON_DISCONNECT_CONTINUE
             or self.is_draining
             or self._reader.is_followed(submission.generation_id)
-            # Its time is over: it ends as such, by itself.
-            or (remaining is not None and remaining <= 0)
+            or _is_over(call.time_remaining(), submission)
         )
         if goes_on:
             submitting.add_done_callback(_forget)
@@ -209,6 +207,16 @@ async def _relay(follower: Follower, call: Call) -> None:
     async for batch in follower.batches():
         for payload in batch:
             await call.send(payload)
+
+
+def _is_over(time_remaining: float | None, submission: Submission) -> bool:
+    """Whether the caller left because the time was over: then that is how it ends, by itself.
+
+    A caller's clock strikes a little before ours, for the deadline comes here
+    rounded up, by as much as one part in a hundred.
+    """
+    slack = 0.25 + submission.timeout_ms / 1000 * 0.01
+    return time_remaining is not None and time_remaining < slack
 
 
 def _is_asked_for(generation: pb.Generation, request: rpc.ListGenerationsRequest) -> bool:
