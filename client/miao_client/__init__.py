@@ -35,7 +35,6 @@ from miao_client.errors import (
 from miao_client.options import GenerateOptions, OnDisconnect, Priority
 from miao_client.prompts import Message, Prompt, TokenIds
 from miao_client.results import (
-    Accepted,
     Chunk,
     DefaultSampling,
     Ending,
@@ -57,7 +56,6 @@ from miao_client.sync.stream import GenerationStream
 __version__ = version("miao")
 
 __all__ = [
-    "Accepted",
     "AlreadyExistsError",
     "AsyncClient",
     "AsyncGenerationStream",

@@ -86,6 +86,8 @@ class Failure:
 
     @property
     def _text(self) -> str:
+        if self.code is grpc.StatusCode.DEADLINE_EXCEEDED and not self.details.details:
+            return "The timeout is over."  # gRPC's own words tell how it noticed
         return self.message or f"The service answered {self.code.name} without a message."
 
     @property

@@ -58,11 +58,14 @@ def show(stream: GenerationStream, json: bool) -> None:
         if json:
             output.write_json(stream.result())
             return
+        begun = False
         try:
             for chunk in stream:
                 output.write_text(chunk.text)
+                begun = True
         finally:
-            output.write_text("\n")
+            if begun:
+                output.write_text("\n")
 
 
 def _prompt(text: str, chat: bool, system: str | None) -> Prompt:

@@ -49,6 +49,8 @@ def sentence(error: MiaoError) -> str:
         parts += [f"{each.field}: {each.description}" for each in error.violations]
     if isinstance(error, BusyError):
         parts += [f"{each.subject}: {each.description}" for each in error.limits]
+    # A detail that the message spells out already is not said twice.
+    parts[1:] = [part for part in parts[1:] if part.split(": ", 1)[1] not in error.message]
     if error.retry_after is not None:
         parts.append(f"Try again in {error.retry_after:g} s.")
     return " ".join(parts)

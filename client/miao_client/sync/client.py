@@ -100,7 +100,8 @@ class Client:
                 model's default.
 
         Returns:
-            The stream of its chunks. It reconnects by itself.
+            The stream of its chunks. It reconnects by itself. A stream that is
+            dropped unread leaves its generation running: close it, or use `create`.
 
         Raises:
             InvalidRequestError: A value does not fit its field. What the service

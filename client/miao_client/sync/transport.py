@@ -44,6 +44,9 @@ class Transport:
                 return operation.read(once(operation.request, timeout=deadline.remaining()))
             except grpc.RpcError as error:
                 failure = Failure.of(error)
+            except ValueError:
+                self._targets.current()  # raises, if another thread closed the channel just now
+                raise
             wait = recovery.next_try(failure, accepted=False)
             self.leave(channel, failure)
             self.sleep(deadline.cut(wait))
@@ -56,7 +59,11 @@ class Transport:
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.method.response.FromString,
         )
-        return channel, stream(call.request, timeout=call.timeout)
+        try:
+            return channel, stream(call.request, timeout=call.timeout)
+        except ValueError:
+            self._targets.current()  # raises, if another thread closed the channel just now
+            raise
 
     def leave(self, channel: grpc.Channel, failure: Failure) -> None:
         """Use the next target from now on, if this one's connection failed."""

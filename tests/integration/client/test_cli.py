@@ -94,7 +94,7 @@ def test_an_error_is_one_line_and_status_1(service: Any, miao: Miao) -> None:
     refusal = service.Refuse(grpc.StatusCode.INVALID_ARGUMENT, "The request is invalid.", wrong)
     service.script("Generate", refusal)
     result = miao("generate", "hello")
-    assert result.exit_code == 1
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == ("miao: The request is invalid. spec.max_tokens: must be at least 1\n")
 
 

@@ -249,3 +249,27 @@ def test_a_closed_client_says_so(target: str) -> None:
         client.generate("hello")
     with pytest.raises(ClientClosedError):
         client.models()
+
+
+def test_closing_a_client_in_use_raises_nothing_else(service: Any, target: str) -> None:
+    service.script("ListModels", *[{"models": []}] * 3000)
+    service.script("Generate", *[service.answer("a")] * 3000)
+    client = Client(target)
+    ends: list[Exception] = []
+
+    def use() -> None:
+        try:
+            while True:
+                client.models()
+                client.generate("hello").result()
+        except Exception as error:  # whatever it is
+            ends.append(error)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    client.close()
+    for thread in threads:
+        thread.join()
+    assert [type(end) for end in ends] == [ClientClosedError] * 4

@@ -49,7 +49,8 @@ def failure(code: grpc.StatusCode, message: str = "why", *details: Message) -> F
 def test_each_status_has_its_error(code: grpc.StatusCode, kind: type[errors.MiaoError]) -> None:
     error = failure(code).to_error()
     assert type(error) is kind
-    assert error.message == str(error) == "why"
+    expected = "The timeout is over." if code is Code.DEADLINE_EXCEEDED else "why"
+    assert error.message == str(error) == expected
 
 
 def test_a_status_without_a_message_still_says_something() -> None:
