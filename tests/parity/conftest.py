@@ -126,7 +126,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 
 
 def _make_subject(name: str, tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # the models are too small for more
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(CONFIGS[name](), attn_implementation="eager").eval()
     for parameter in model.parameters():

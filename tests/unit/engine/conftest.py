@@ -16,6 +16,12 @@ from miao_worker.engine.types import SamplingParams, SequenceOutput, SequenceReq
 VOCAB = 64
 
 
+@pytest.fixture(autouse=True, scope="session")
+def single_thread() -> None:
+    """The tensors are too small for more."""
+    torch.set_num_threads(1)
+
+
 class CountingRunner:
     """The engine's `ModelRunner` without a model.
 

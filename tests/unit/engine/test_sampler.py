@@ -94,11 +94,11 @@ def test_rows_of_a_batch_keep_their_own_parameters():
 def test_inverse_cdf_takes_each_token_as_often_as_it_is_likely():
     torch.manual_seed(0)
     logits = 2 * torch.randn(600)
-    uniforms = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    uniforms = (torch.arange(50_000, dtype=torch.float64) + 0.5) / 50_000
     scores = (logits - logits.max()).expand(1000, -1)
     drawn = torch.cat([inverse_cdf(scores, part) for part in uniforms.split(1000)])
-    frequencies = torch.bincount(drawn, minlength=600) / 200_000
-    assert (frequencies - logits.softmax(-1)).abs().max() < 2e-5
+    frequencies = torch.bincount(drawn, minlength=600) / 50_000
+    assert (frequencies - logits.softmax(-1)).abs().max() < 5e-5
 
 
 @pytest.mark.parametrize("u", [2.0**-49, 1 - 2.0**-49])

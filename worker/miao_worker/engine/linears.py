@@ -96,9 +96,9 @@ def _replace(model: nn.Module, kind: type[nn.Module], replacement: Any) -> None:
         setattr(parent, name, replacement(*_tensors(layer)))
 
 
-def _tensors(layer: Any) -> tuple[Tensor, ...]:
+def _tensors(layer: Any) -> tuple[Tensor | None, ...]:
     """Weight (out, in) and bias of a linear layer; the table of an embedding."""
-    weight = layer.weight.detach()
+    weight: Tensor = layer.weight.detach()
     if isinstance(layer, nn.Embedding):
         return (weight,)
     bias = None if layer.bias is None else layer.bias.detach()
@@ -108,13 +108,11 @@ def _tensors(layer: Any) -> tuple[Tensor, ...]:
 def _fits(model: nn.Module, dtype: torch.dtype) -> bool:
     layers: list[Any] = [m for m in model.modules() if type(m) in (nn.Linear, Conv1D)]
     packed_bytes = sum(layer.weight.numel() for layer in layers) * dtype.itemsize
-    return packed_bytes <= free_bytes(torch.device("cpu")) * _MEMORY_SHARE
+    return bool(packed_bytes <= free_bytes(torch.device("cpu")) * _MEMORY_SHARE)
 
 
 def _is_available() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_reorder_linear_weight"
-    )
+    return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
 
 def _multiplies_bfloat16() -> bool:

@@ -87,7 +87,7 @@ def load_config(name: str) -> PretrainedConfig:
 def _check_path(name: str) -> None:
     """Refuse what is meant as a folder and is none, before the hub is asked for it."""
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelLoadError(
                 f"The folder {name} holds no config.json; give the folder of a saved model."
@@ -114,13 +114,13 @@ def _quiet() -> Iterator[None]:
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if had_bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()
 
 
 @contextmanager

@@ -19,9 +19,18 @@ from miao_worker.engine.memory import pool_blocks
 from miao_worker.engine.model_probe import ModelFacts, probe
 from miao_worker.engine.packing import BlockTables, Packer
 
+_AT_LEAST_ONE = (
+    "block_size",
+    "max_sequences",
+    "max_batch_tokens",
+    "max_model_length",
+    "num_threads",
+)
+
 
 def load_runner(config: EngineConfig) -> TransformersRunner:
     """Load the model, see that it can be served, and make its pool."""
+    _check_settings(config)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     device = resolve_device(config.device)
@@ -33,6 +42,19 @@ def load_runner(config: EngineConfig) -> TransformersRunner:
     pool = KVPool(facts.layers, num_blocks, config.block_size, facts.dtype, device)
     length = _fit_length(config, length, num_blocks * config.block_size)
     return TransformersRunner(model, facts, pool, length, config.max_sequences)
+
+
+def _check_settings(config: EngineConfig) -> None:
+    for name in (
+        "block_size",
+        "max_sequences",
+        "max_batch_tokens",
+        "max_model_length",
+        "num_threads",
+    ):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ModelLoadError(f"{name} is {value}; it must be at least 1.")
 
 
 def _max_model_length(config: EngineConfig, facts: ModelFacts) -> int:

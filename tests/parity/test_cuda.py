@@ -1,0 +1,37 @@
+"""The same on a GPU, where there is one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def exact_products():
+    """Without TF32, which rounds the factors of a product to 10 bits."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"block_size": 4, "max_batch_tokens": 7}, {"block_size": 4}],
+    ids=["whole", "chunked", "small-blocks"],
+)
+def test_greedy_in_float32_equals_transformers(subject, run, settings):
+    engine = subject.engine(device="cuda", **settings)
+    requests = [subject.request(i) for i in range(len(subject.prompts))]
+    expected = {str(i): tokens for i, tokens in enumerate(subject.expected)}
+    assert run(engine, requests) == expected
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_runs(subject, run, dtype):
+    engine = subject.engine(device="cuda", dtype=dtype)
+    sampling = [{}, {"temperature": 1.0, "top_p": 0.9}, {"temperature": 0.8, "top_k": 5}]
+    requests = [subject.request(i, **changes) for i, changes in enumerate(sampling)]
+    assert all(len(tokens) == 24 for tokens in run(engine, requests).values())
