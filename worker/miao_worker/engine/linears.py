@@ -7,13 +7,15 @@ and not in every step decides the time.
 Where the CPU multiplies bfloat16 itself, weights and activations stay in it.
 Elsewhere the 16-bit product is several times slower than the float32 one, so
 the model computes in float32 on its 16-bit weights: packed in float32 for
-several rows, and as they are for one row, which waits for memory alone.
+several rows, and, in a model larger than the cache, as they are for one row,
+which waits for memory alone.
 
 A float32 model is left as it is: its output is compared with the reference's.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from miao_worker.engine.memory import free_bytes
 
 _ROWS_HINT = 32  # the batch that the packed order is chosen for
+_CACHE_BYTES = 32 << 20  # weights that fit the last cache do not wait for memory
 _MEMORY_SHARE = 0.6  # of the free memory that packed copies may take
 
 
@@ -45,16 +48,16 @@ class PackedLinear(nn.Module):
 class WidenedLinear(nn.Module):
     """y = x W^T + b in float32 on a 16-bit weight."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Shapes: weight (out, in), bias (out,)."""
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, keeps_narrow: bool = True) -> None:
+        """Shapes: weight (out, in), bias (out,). `keeps_narrow`: multiply one row in 16 bits."""
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self._narrow = weight
+        self._narrow = weight if keeps_narrow else None
         self._packed = _pack(weight.float())
         self._bias = None if bias is None else bias.float()
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.numel() != self.in_features:
+        if self._narrow is None or x.numel() != self.in_features:
             return _multiply(x, self._packed, self._bias)
         y = F.linear(x.to(self._narrow.dtype), self._narrow).float()
         return y if self._bias is None else y.add_(self._bias)
@@ -79,19 +82,25 @@ def prepare_for_cpu(model: PreTrainedModel) -> None:
         return
     native = model.dtype == torch.bfloat16 and _multiplies_bfloat16()
     dtype = torch.bfloat16 if native else torch.float32
-    if not (_is_right(dtype) and _fits(model, dtype)):
+    packed_bytes = _packed_bytes(model, dtype)
+    if not _is_right(dtype) or packed_bytes > free_bytes(model.device) * _MEMORY_SHARE:
         return
-    _replace(model, nn.Linear, PackedLinear if native else WidenedLinear)
-    _replace(model, Conv1D, PackedLinear if native else WidenedLinear)
-    if not native:
-        _replace(model, nn.Embedding, WidenedEmbedding)
-        model.float()  # what is left: norms and buffers
+    if native:
+        _replace(model, (nn.Linear, Conv1D), PackedLinear)
+    else:
+        _widen(model, keeps_narrow=packed_bytes > _CACHE_BYTES)
 
 
-def _replace(model: nn.Module, kind: type[nn.Module], replacement: Any) -> None:
-    """Replace the layers of exactly this kind; a subclass may compute something else."""
+def _widen(model: PreTrainedModel, keeps_narrow: bool) -> None:
+    _replace(model, (nn.Linear, Conv1D), partial(WidenedLinear, keeps_narrow=keeps_narrow))
+    _replace(model, (nn.Embedding,), WidenedEmbedding)
+    model.float()  # what is left: norms and buffers
+
+
+def _replace(model: nn.Module, kinds: tuple[type[nn.Module], ...], replacement: Any) -> None:
+    """Replace the layers of exactly these kinds; a subclass may compute something else."""
     found = [(parent, name, layer) for parent in model.modules()
-             for name, layer in parent.named_children() if type(layer) is kind]  # fmt: skip
+             for name, layer in parent.named_children() if type(layer) in kinds]  # fmt: skip
     for parent, name, layer in found:
         setattr(parent, name, replacement(*_tensors(layer)))
 
@@ -105,10 +114,9 @@ def _tensors(layer: Any) -> tuple[Tensor | None, ...]:
     return (weight.t().contiguous() if isinstance(layer, Conv1D) else weight, bias)
 
 
-def _fits(model: nn.Module, dtype: torch.dtype) -> bool:
+def _packed_bytes(model: nn.Module, dtype: torch.dtype) -> int:
     layers: list[Any] = [m for m in model.modules() if type(m) in (nn.Linear, Conv1D)]
-    packed_bytes = sum(layer.weight.numel() for layer in layers) * dtype.itemsize
-    return bool(packed_bytes <= free_bytes(torch.device("cpu")) * _MEMORY_SHARE)
+    return sum(layer.weight.numel() for layer in layers) * dtype.itemsize
 
 
 def _is_available() -> bool:
