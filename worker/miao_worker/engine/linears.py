@@ -7,8 +7,8 @@ and not in every step decides the time.
 Where the CPU multiplies bfloat16 itself, weights and activations stay in it.
 Elsewhere the 16-bit product is several times slower than the float32 one, so
 the model computes in float32 on its 16-bit weights: packed in float32 for
-several rows, and, in a model larger than the cache, as they are for one row,
-which waits for memory alone.
+several rows, and unpacked for one row: as they are where that row waits for
+memory, in float32 where the whole model fits the cache.
 
 A float32 model is left as it is: its output is compared with the reference's.
 """
@@ -48,18 +48,18 @@ class PackedLinear(nn.Module):
 class WidenedLinear(nn.Module):
     """y = x W^T + b in float32 on a 16-bit weight."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, keeps_narrow: bool = True) -> None:
-        """Shapes: weight (out, in), bias (out,). `keeps_narrow`: multiply one row in 16 bits."""
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, is_cached: bool = False) -> None:
+        """Shapes: weight (out, in), bias (out,). `is_cached`: the model fits the CPU's cache."""
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self._narrow = weight if keeps_narrow else None
+        self._row_weight = weight.float() if is_cached else weight
         self._packed = _pack(weight.float())
         self._bias = None if bias is None else bias.float()
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._narrow is None or x.numel() != self.in_features:
+        if x.numel() != self.in_features:
             return _multiply(x, self._packed, self._bias)
-        y = F.linear(x.to(self._narrow.dtype), self._narrow).float()
+        y = F.linear(x.to(self._row_weight.dtype), self._row_weight).float()
         return y if self._bias is None else y.add_(self._bias)
 
 
@@ -88,11 +88,11 @@ def prepare_for_cpu(model: PreTrainedModel) -> None:
     if native:
         _replace(model, (nn.Linear, Conv1D), PackedLinear)
     else:
-        _widen(model, keeps_narrow=packed_bytes > _CACHE_BYTES)
+        _widen(model, is_cached=packed_bytes <= _CACHE_BYTES)
 
 
-def _widen(model: PreTrainedModel, keeps_narrow: bool) -> None:
-    _replace(model, (nn.Linear, Conv1D), partial(WidenedLinear, keeps_narrow=keeps_narrow))
+def _widen(model: PreTrainedModel, is_cached: bool) -> None:
+    _replace(model, (nn.Linear, Conv1D), partial(WidenedLinear, is_cached=is_cached))
     _replace(model, (nn.Embedding,), WidenedEmbedding)
     model.float()  # what is left: norms and buffers
 
