@@ -116,7 +116,7 @@ def _tensors(layer: Any) -> tuple[Tensor | None, ...]:
 
 def _packed_bytes(model: nn.Module, dtype: torch.dtype) -> int:
     layers: list[Any] = [m for m in model.modules() if type(m) in (nn.Linear, Conv1D)]
-    return sum(layer.weight.numel() for layer in layers) * dtype.itemsize
+    return int(sum(layer.weight.numel() for layer in layers)) * dtype.itemsize
 
 
 def _is_available() -> bool:
