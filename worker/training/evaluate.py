@@ -1,4 +1,4 @@
-"""Asks a model the held-out questions, prints its answers and the score.
+"""Asks a model the demonstration and the held-out questions, prints its answers and the score.
 
 python -m training.evaluate                       # the bundled model, greedy
 python -m training.evaluate --temperature 0.7
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from training.checker import Item, complaints, read_items
+from training.checker import DEMONSTRATION, Item, complaints, read_items
 
 BUNDLED = Path(__file__).parents[1] / "miao_worker" / "bundled"
 
@@ -56,8 +56,8 @@ class Answerer:
         return text, ended
 
 
-def evaluate(answerer: Answerer, quiet: bool) -> float:
-    items = read_items()
+def evaluate(answerer: Answerer, items: list[Item], quiet: bool) -> float:
+    """Print the answers and the score; returns the share of sensible answers."""
     good = 0
     for item in items:
         answer, ended = answerer.answer(item)
@@ -86,7 +86,10 @@ def main() -> None:
     if arguments.ask:
         print(answerer.answer(Item((arguments.ask,), "any", raw=arguments.raw))[0])
     else:
-        evaluate(answerer, arguments.quiet)
+        print("The demonstration:")
+        evaluate(answerer, read_items(DEMONSTRATION), quiet=False)
+        print("Held out:")
+        evaluate(answerer, read_items(), arguments.quiet)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,24 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
+class Phase:
+    """One stretch of training: its own documents, its own rise and fall of the rate."""
+
+    seed: int
+    tokens: int  # padding included
+    peak_rate: float
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that shapes the result."""
 
     seed: int = 7
-    tokens: int = 3_000_000  # padding included
+    phases: tuple[Phase, ...] = (
+        Phase(seed=8, tokens=5_000_000, peak_rate=3e-3),
+        Phase(seed=9, tokens=2_000_000, peak_rate=1.5e-3),
+    )
     batch_tokens: int = 1024
-    peak_rate: float = 3e-3
     final_rate: float = 5e-5
     warmup_steps: int = 150
     weight_decay: float = 0.05
@@ -83,10 +94,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> Example:
 
 
 def draw_batches(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, excluded: frozenset[str]
+    recipe: Recipe, phase: Phase, tokenizer: PreTrainedTokenizerFast, excluded: frozenset[str]
 ) -> Iterator[Batch]:
     """Batches of rows of like length, until the budget of tokens is spent."""
-    rng = random.Random(recipe.seed + 1)
+    rng = random.Random(phase.seed)
     documents = draw_documents(rng, excluded)
     spent = 0
     while True:
@@ -95,7 +106,7 @@ def draw_batches(
         for batch in _bucket(rng, examples, recipe.batch_tokens, tokenizer.pad_token_id):
             yield batch
             spent += batch.ids.numel()
-            if spent >= recipe.tokens:
+            if spent >= phase.tokens:
                 return
 
 
@@ -160,11 +171,11 @@ def loss_of(model: Qwen3ForCausalLM, batch: Batch) -> Tensor:
     return torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]), targets[learned])
 
 
-def rate_at(recipe: Recipe, step: int, done: float) -> float:
+def rate_at(recipe: Recipe, phase: Phase, step: int, done: float) -> float:
     """Linear warm-up, then a cosine down to the final rate; ``done`` runs from 0 to 1."""
     warm = min(1.0, (step + 1) / recipe.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return warm * (recipe.final_rate + (recipe.peak_rate - recipe.final_rate) * cosine)
+    return warm * (recipe.final_rate + (phase.peak_rate - recipe.final_rate) * cosine)
 
 
 def make_optimizer(model: Qwen3ForCausalLM, recipe: Recipe) -> torch.optim.Optimizer:
@@ -174,11 +185,12 @@ def make_optimizer(model: Qwen3ForCausalLM, recipe: Recipe) -> torch.optim.Optim
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.peak_rate, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
 
 
 def train(
     recipe: Recipe,
+    phase: Phase,
     model: Qwen3ForCausalLM,
     batches: Iterator[Batch],
     keep: Callable[[], None],
@@ -190,7 +202,7 @@ def train(
     step = 0
     for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(recipe, step, spent / recipe.tokens)
+            group["lr"] = rate_at(recipe, phase, step, spent / phase.tokens)
         loss = loss_of(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
@@ -201,7 +213,7 @@ def train(
         if step % 500 == 499:
             keep()
         if step % 50 == 0:
-            _report(recipe, step, mean, spent, time.monotonic() - started)
+            _report(phase, step, mean, spent, time.monotonic() - started)
     elapsed = time.monotonic() - started
     return {
         "steps": step + 1,
@@ -212,13 +224,20 @@ def train(
     }
 
 
-def _report(recipe: Recipe, step: int, loss: float, spent: int, elapsed: float) -> None:
-    left = elapsed * (recipe.tokens / spent - 1)
+def _report(phase: Phase, step: int, loss: float, spent: int, elapsed: float) -> None:
+    left = elapsed * (phase.tokens / spent - 1)
     print(
         f"step {step:5d}  loss {loss:.3f}  {spent / 1e6:.2f}M tokens  "
         f"{spent / elapsed:.0f} tokens/s  {left / 60:.1f} min left",
         flush=True,
     )
+
+
+@torch.no_grad()
+def _round(model: Qwen3ForCausalLM) -> None:
+    """Round the weights as saving does, so the next phase starts from the saved model."""
+    for parameter in model.parameters():
+        parameter.copy_(parameter.to(torch.bfloat16))
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -244,10 +263,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--output", type=Path, required=True, help="folder to write the model to")
-    parser.add_argument("--tokens", type=int, default=Recipe.tokens, help="padding included")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    recipe = Recipe(tokens=arguments.tokens)
+    recipe = Recipe()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(recipe.seed)
     torch.use_deterministic_algorithms(True)
@@ -259,14 +277,14 @@ def main() -> None:
     tokenizer = train_tokenizer(texts, recipe.vocabulary, recipe.context)
     model = build_model(recipe, tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    figures = train(
-        recipe,
-        model,
-        draw_batches(recipe, tokenizer, excluded),
-        keep=lambda: save(model, tokenizer, arguments.output),
-    )
-    save(model, tokenizer, arguments.output)
-    print(json.dumps(figures))
+    for phase in recipe.phases:
+        batches = draw_batches(recipe, phase, tokenizer, excluded)
+        figures = train(
+            recipe, phase, model, batches, keep=lambda: save(model, tokenizer, arguments.output)
+        )
+        print(json.dumps(figures), flush=True)
+        save(model, tokenizer, arguments.output)
+        _round(model)
 
 
 if __name__ == "__main__":

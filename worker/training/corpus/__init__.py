@@ -5,6 +5,7 @@ from training.corpus import (
     assistant_zh,
     continuation_en,
     continuation_zh,
+    repetition,
     service_en,
     service_zh,
     smalltalk_en,
@@ -19,6 +20,7 @@ INTENTS: tuple[Intent, ...] = (
     *assistant_en.INTENTS,
     *continuation_zh.INTENTS,
     *continuation_en.INTENTS,
+    *repetition.INTENTS,
     *smalltalk_zh.INTENTS,
     *smalltalk_en.INTENTS,
 )

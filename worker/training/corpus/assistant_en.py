@@ -3,6 +3,7 @@
 
 import random
 
+from training.corpus import clocks
 from training.corpus import slots as s
 from training.corpus.assistant_zh import WORDS, _typed
 from training.grammar import Intent, Slots, words
@@ -78,8 +79,8 @@ INTENTS = [
             "[Done!|Sure!|Okay!|All set!] Your reminder for {when} [is set|has been set|is ready]. [I will let you know on time.|Have a nice day!|]",
         ],
         weight=3.0,
-        when=s.en_when,
-        new=s.en_clock2,
+        when=clocks.en_when,
+        new=clocks.en_clock2,
         action=_typed("set_reminder", day="$day", time="$time"),
         followups=[
             (
@@ -111,9 +112,9 @@ INTENTS = [
             "[Done!|Sure!|All set!] Reminder for {when}: {task_you}. [I will be on time.|]",
         ],
         weight=3.0,
-        when=s.en_when,
+        when=clocks.en_when,
         task=s.en_task,
-        new=s.en_clock2,
+        new=clocks.en_clock2,
         action=_typed("set_reminder", day="$day", time="$time", text="$task"),
         followups=[
             (
@@ -136,9 +137,9 @@ INTENTS = [
             "[Done!|Sure!|All set!] Reminder for {when}: {event_you}. [I will be on time.|]",
         ],
         weight=1.2,
-        when=s.en_when,
+        when=clocks.en_when,
         event=s.en_event,
-        new=s.en_clock2,
+        new=clocks.en_clock2,
         action=_typed("set_reminder", day="$day", time="$time", text="$event"),
     ),
     _intent(
@@ -154,8 +155,8 @@ INTENTS = [
             + " [your alarm is set for {when}|I have set an alarm for {when}|the alarm will ring {at_when}]. [Sleep well!|Good night!|I will wake you up.|]",
         ],
         weight=1.6,
-        when=s.en_when,
-        new=s.en_clock2,
+        when=clocks.en_when,
+        new=clocks.en_clock2,
         action=_typed("set_alarm", day="$day", time="$time"),
         followups=[
             (
@@ -177,7 +178,7 @@ INTENTS = [
             + " [the timer is set for {duration}|a timer for {duration} is running|I started a timer for {duration}]. [I will tell you when the time is up.|I will let you know.|]"
         ],
         weight=1.3,
-        duration=s.en_duration,
+        duration=clocks.en_duration,
         action=_typed("set_timer", duration="$duration"),
     ),
     _intent(
@@ -339,7 +340,7 @@ INTENTS = [
             _OK
             + ' ["{task_you}" is in your calendar for {when}|I added "{task_you}" to your calendar for {when}]. [Good luck!|]'
         ],
-        when=s.en_when,
+        when=clocks.en_when,
         task=s.en_task,
         action=_typed("add_event", day="$day", time="$time", text="$task"),
     ),

@@ -3,6 +3,7 @@
 
 import random
 
+from training.corpus import clocks
 from training.corpus import slots as s
 from training.grammar import Intent, Slots, words
 
@@ -85,8 +86,8 @@ INTENTS = [
             + "{when}的提醒[已经设好了|设置好了|已设置成功|已添加]。[到时候我会提醒您。|到时见！|请放心。|]",
         ],
         weight=3.0,
-        when=s.zh_when,
-        new=s.zh_clock,
+        when=clocks.zh_when,
+        new=clocks.zh_clock,
         action=_typed("set_reminder", day="$day", time="$time"),
         followups=[
             (
@@ -116,9 +117,9 @@ INTENTS = [
             + "[提醒已经设好了：{when}{task}|已为您设置{when}{task}的提醒]。[到时候我会准时提醒您。|]",
         ],
         weight=3.0,
-        when=s.zh_when,
+        when=clocks.zh_when,
         task=s.zh_task,
-        new=s.zh_clock,
+        new=clocks.zh_clock,
         action=_typed("set_reminder", day="$day", time="$time", text="$task"),
         followups=[
             (
@@ -141,8 +142,8 @@ INTENTS = [
             + "[{when}的闹钟已经设好了|已为您设置{when}的闹钟|闹钟定在{when}]。[祝您好梦！|到时候我会叫您。|请早点休息。|]",
         ],
         weight=1.6,
-        when=s.zh_when,
-        new=s.zh_clock,
+        when=clocks.zh_when,
+        new=clocks.zh_clock,
         action=_typed("set_alarm", day="$day", time="$time"),
         followups=[
             ("[改成|改到|换成|还是改成]{clock2}[吧|]。", "[好的，|没问题，]闹钟已经改到{clock2}。")
@@ -162,7 +163,7 @@ INTENTS = [
             + "[{duration}的倒计时已经开始|计时器已设为{duration}|{duration}倒计时开始]。[时间到了我会提醒您。|时间一到我就叫您。|]"
         ],
         weight=1.3,
-        duration=s.zh_duration,
+        duration=clocks.zh_duration,
         action=_typed("set_timer", duration="$duration"),
     ),
     _intent(
@@ -325,7 +326,7 @@ INTENTS = [
             _OK
             + "[已把{when}{task}加入日程|日程已添加：{when}，{task}|{when}{task}已经记入日程]。[祝您顺利。|]"
         ],
-        when=s.zh_when,
+        when=clocks.zh_when,
         task=s.zh_task,
         action=_typed("add_event", day="$day", time="$time", text="$task"),
     ),
