@@ -34,7 +34,6 @@ class EngineProcess:
         self._sending = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection[Command, object] | None = None
-        self._busy = False  # a step is due
         self._last_step = 0.0
 
     @property
@@ -68,7 +67,7 @@ class EngineProcess:
         assert isinstance(reply, Ready)
         with self._sending:
             self._connection = ours
-            self._busy = False
+        self._last_step = time.monotonic()
         return ModelCard.FromString(reply.card)
 
     def add(self, request: SequenceRequest) -> None:
@@ -79,11 +78,11 @@ class EngineProcess:
         """Take a sequence out of the batch."""
         self._send(Cancel(sequence_id))
 
-    def receive(self, timeout_seconds: float) -> list[StepOutput]:
+    def receive(self, timeout_seconds: float, *, is_busy: bool) -> list[StepOutput]:
         """All steps that have come; empty after the timeout.
 
-        Raises EngineDiedError when the process has ended, or was busy for longer
-        than its step timeout without bringing a step.
+        Raises EngineDiedError when the process has ended, or has had work for
+        longer than its step timeout without bringing a step.
         """
         connection = self._connection
         if connection is None:
@@ -97,7 +96,7 @@ class EngineProcess:
         except (EOFError, OSError) as error:
             if not steps:
                 raise EngineDiedError from error
-        self._watch(steps)
+        self._watch(is_idle=bool(steps) or not is_busy)
         return steps
 
     def kill(self) -> None:
@@ -112,21 +111,17 @@ class EngineProcess:
             process.join()
             process.close()
 
-    def _watch(self, steps: list[StepOutput]) -> None:
+    def _watch(self, *, is_idle: bool) -> None:
         now = time.monotonic()
-        if steps:
+        if is_idle:
             self._last_step = now
-            stats = steps[-1].stats
-            self._busy = stats.num_running + stats.num_waiting > 0
-        elif self._busy and now - self._last_step > self._step_timeout_seconds:
+        elif now - self._last_step > self._step_timeout_seconds:
             raise EngineDiedError
 
     def _send(self, command: Command) -> None:
         with self._sending:
             if self._connection is None:
                 return
-            if isinstance(command, Add) and not self._busy:
-                self._busy, self._last_step = True, time.monotonic()
             try:
                 self._connection.send(command)
             except OSError:

@@ -94,7 +94,7 @@ class GenerationRunner:
         """Publish steps until stopped."""
         while not self._stopping.is_set():
             try:
-                steps = self._engine.receive(_POLL_SECONDS)
+                steps = self._engine.receive(_POLL_SECONDS, is_busy=self._is_engine_busy())
             except EngineDiedError:
                 self._restart_engine()
                 continue
@@ -103,6 +103,9 @@ class GenerationRunner:
                 self._tend()
             except StoppedError:
                 return
+
+    def _is_engine_busy(self) -> bool:
+        return any(execution.end is None for execution in list(self._running.values()))
 
     def _publish(self, steps: Sequence[StepOutput]) -> None:
         """Append all that came, in one call for the whole batch."""

@@ -95,10 +95,9 @@ class RqBookkeeping:
             self._worker.set_state(WorkerStatus.IDLE)
 
     def release(self) -> None:
-        """All that still runs is given back: queued again, as RQ sees it."""
-        for owner, started in list(self._started.items()):
-            self._clean_up(started, JobStatus.QUEUED)
-            del self._started[owner]
+        """All that still ran was given back."""
+        for owner in list(self._started):
+            self.end(owner, None)
 
     def reaped(self, claim: ReapedClaim) -> None:
         """Another worker's claim was taken back."""
@@ -109,7 +108,6 @@ class RqBookkeeping:
         execution = RqExecution(claim.owner, job.id, self._redis, claim.worker)
         with self._redis.pipeline() as pipeline:
             execution.delete(job, pipeline)
-            job.set_status(JobStatus.QUEUED, pipeline=pipeline)
             pipeline.execute()
 
     def refuse(self, job_id: str) -> None:
@@ -158,13 +156,11 @@ class RqBookkeeping:
             pipeline.expire(job.key, job.result_ttl or 0)
             pipeline.execute()
 
-    def _clean_up(self, started: _Started, status: JobStatus | None = None) -> None:
+    def _clean_up(self, started: _Started) -> None:
         with self._redis.pipeline() as pipeline:
             self._worker.cleanup_execution(
                 started.job, pipeline=pipeline, execution=started.execution
             )
-            if status is not None:
-                started.job.set_status(status, pipeline=pipeline)
             pipeline.execute()
 
 

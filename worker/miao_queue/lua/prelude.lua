@@ -43,6 +43,9 @@ local function requeue(id)
   redis.call('HSET', gen, 'status', 'queued')
   redis.call('HDEL', gen, 'owner', 'worker')
   redis.call('ZREM', 'miao:leases', id)
+  if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
+    redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
+  end
   redis.call('LPUSH', 'rq:queue:' .. state[1], id)
   ring(state[2])
 end

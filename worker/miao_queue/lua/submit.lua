@@ -6,10 +6,24 @@
 local id, fingerprint, model, tenant, front = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local gen = gen_key(id)
 
+local function wake_front()
+  local key = 'miao:front:' .. front
+  redis.call('XADD', key, 'MAXLEN', 1, '*', 'w', '')
+  redis.call('PEXPIRE', key, 600000)
+end
+
+-- A tenant's list holds what may still exist: two days and the retention.
+local function list(now, retention)
+  local key, age = 'miao:tenant:' .. tenant, 172800000 + 1000 * retention
+  redis.call('ZADD', key, now, id)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - age)
+  redis.call('PEXPIRE', key, age)
+end
+
 local known = redis.call('HGET', gen, 'fingerprint')
 if known then
   if known ~= fingerprint then return {'conflict', 0} end
-  redis.call('XADD', 'miao:front:' .. front, 'MAXLEN', 1, '*', 'w', '')
+  wake_front()
   return {'attached', 0}
 end
 
@@ -28,9 +42,8 @@ redis.call('HSET', gen, 'status', 'queued', 'fingerprint', fingerprint, 'model',
   'tenant', tenant, 'accept_ms', now, 'deadline_ms', now + tonumber(ARGV[8]),
   'queue_deadline_ms', now + tonumber(ARGV[9]), 'tokens', 0, 'attempt', 0,
   unpack(ARGV, 11, 10 + fields))
-redis.call('ZADD', 'miao:tenant:' .. tenant, now, id)
+list(now, tonumber(redis.call('HGET', gen, 'retention_seconds')))
 run_commands(11 + fields)
 ring(model)
-redis.call('XADD', 'miao:front:' .. front, 'MAXLEN', 1, '*', 'w', '')
-redis.call('PEXPIRE', 'miao:front:' .. front, 600000)
+wake_front()
 return {'accepted', now}
