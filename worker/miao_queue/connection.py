@@ -7,6 +7,7 @@ redis://user:password@host:6379/0, unix:///run/valkey.sock?db=0.
 from __future__ import annotations
 
 from redis import Redis, exceptions
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
@@ -38,15 +39,20 @@ def connect(url: str) -> Redis:
 
 
 def connect_async(url: str, max_connections: int = 64) -> AsyncRedis:
-    """An asynchronous client. Replies are bytes."""
+    """An asynchronous client. Replies are bytes.
+
+    A burst of commands waits for one of the connections instead of failing.
+    """
     check_url(url)
-    return AsyncRedis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
         socket_timeout=_SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
         health_check_interval=10,
         max_connections=max_connections,
+        timeout=_SOCKET_TIMEOUT_SECONDS,
     )
+    return AsyncRedis.from_pool(pool)
 
 
 def check_url(url: str) -> None:

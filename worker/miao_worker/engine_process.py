@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -50,6 +51,9 @@ class EngineProcess:
             name="miao-engine",
             daemon=True,
         )
+        # Read when torch is loaded: threads that spin between products take the
+        # processors away from the worker and the front beside them.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         process.start()
         theirs.close()
         self._process = process

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from redis import Redis
+from rq import Queue
+from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
+
 from miao.internal.v1.queue_pb2 import Job
 from miao.v1 import generation_pb2 as pb
 from miao_queue import connection, keys, records
 from miao_queue.records import CancelOutcome, Status, Submission, SubmitOutcome
 from miao_queue.store import Admission, GenerationStore
-from redis import Redis
-from rq import Queue
-from rq.job import Job as RqJob
-from rq.serializers import JSONSerializer
 
 OPEN = Admission(backlog_limit=100, require_worker=False)
 
