@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from miao_queue import events
@@ -89,18 +89,18 @@ class Follower:
         if num_tokens < self.position.tokens:
             self.position = Position(num_tokens)
 
-    async def batches(self) -> AsyncIterator[list[bytes]]:
-        """All events to the end, as they come; raises what the stream fails with."""
+    async def next_batch(self) -> list[bytes]:
+        """The next events; empty at the end. Raises what the stream fails with."""
         while True:
             self._changed.clear()
             if self._waiting:
                 batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
-                yield batch
-            elif self._failure is not None:
+                return batch
+            if self._failure is not None:
                 raise self._failure
-            elif self.has_ended:
-                return
-            elif self.is_live:
+            if self.has_ended:
+                return []
+            if self.is_live:
                 await self._changed.wait()
             else:
                 await self._reader.catch_up(self)

@@ -12,15 +12,13 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from miao.v1 import generation_service_pb2, model_service_pb2
 from miao_queue.connection import connect_async
 from miao_queue.store import GenerationStore
 from miao_service.errors import DrainingError
+from miao_service.faults import describe
 from miao_service.generation_service import GenerationServicer
 from miao_service.handlers import generic_handler
 from miao_service.health import HealthServicer
@@ -46,19 +44,22 @@ class Front:
     def __init__(self, settings: ServiceSettings) -> None:
         front_id = f"front-{secrets.token_hex(8)}"
         self._settings = settings
-        self._commands = connect_async(settings.redis_url)
-        self._reading = _without_retries(connect_async(settings.redis_url, max_connections=2))
-        self.catalog = ModelCatalog(self._commands)
+        # Each has connections of its own, so that a burst of calls stops neither
+        # the streams that are open nor the look at the models.
+        commands, journals, looks = (
+            connect_async(settings.redis_url, max_connections=count) for count in (32, 16, 4)
+        )
+        self._clients = (commands, journals, looks)
+        self.catalog = ModelCatalog(looks)
         self.reader = JournalReader(
-            self._reading,
-            self._commands,
+            journals,
             front_id,
             settings.stream_buffer_bytes,
             settings.follow_outage_seconds,
         )
         self._generations = GenerationServicer(
             settings,
-            GenerationStore(self._commands, front_id),
+            GenerationStore(commands, front_id),
             Resolver(self.catalog, settings),
             self.reader,
         )
@@ -96,8 +97,8 @@ class Front:
         await _end(self._tasks)
         await self._generations.settle()
         self.catalog.close()
-        await self._commands.aclose()
-        await self._reading.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     def _build_server(self) -> Any:
         age = self._settings.max_connection_age_seconds
@@ -152,7 +153,7 @@ class Front:
                 logger.warning("Redis does not answer: %s", type(error).__name__)
             answers = False
         except Exception as error:
-            logger.exception("looking at the models failed: %s", type(error).__name__)
+            logger.error("looking at the models failed: %s", describe(error))
             answers = False
         if answers and not self._answers:
             logger.warning("Redis answers again")
@@ -181,8 +182,3 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=0.1)
-
-
-def _without_retries(client: Redis) -> Redis:
-    client.set_retry(Retry(NoBackoff(), 0))
-    return client

@@ -204,7 +204,7 @@ class GenerationServicer:
 
 
 async def _relay(follower: Follower, call: Call) -> None:
-    async for batch in follower.batches():
+    while batch := await follower.next_batch():
         for payload in batch:
             await call.send(payload)
 

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import re
 import secrets
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -24,6 +23,7 @@ from redis.exceptions import RedisError
 from miao_queue import records
 from miao_service import validation
 from miao_service.errors import FrontError, InvalidRequestError, UnexpectedError, from_redis
+from miao_service.faults import describe
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,14 @@ DETAILS_KEY = "grpc-status-details-bin"
 
 
 class Call:
-    """One call, as a servicer sees it."""
+    """One call, as a servicer sees it.
+
+    send: sends one message of a stream; waits while the caller does not read.
+    """
 
     def __init__(self, context: Any) -> None:
         self._context: grpc.aio.ServicerContext[bytes, bytes] = context
+        self.send: Callable[[bytes], Awaitable[None]] = context.write
 
     @property
     def tenant(self) -> str:
@@ -48,10 +52,6 @@ class Call:
         """Seconds until the call's own deadline."""
         remaining: float | None = self._context.time_remaining()
         return remaining
-
-    async def send(self, payload: bytes) -> None:
-        """Send one message of a stream; waits while the caller does not read."""
-        await self._context.write(payload)
 
 
 def generic_handler(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
@@ -128,11 +128,8 @@ async def _abort(context: Any, error: FrontError) -> NoReturn:
 
 
 def _logged(error: Exception) -> UnexpectedError:
-    """Log where it happened, but not the error's own words: they may hold a prompt."""
     error_id = secrets.token_hex(6)
-    frames = traceback.extract_tb(error.__traceback__)
-    where = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames[-8:]))
-    logger.error("error %s: %s at %s", error_id, type(error).__name__, where)
+    logger.error("error %s: %s", error_id, describe(error))
     return UnexpectedError(error_id)
 
 

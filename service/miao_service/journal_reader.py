@@ -33,7 +33,9 @@ from miao_service.errors import (
     JournalLostError,
     QueueUnavailableError,
 )
+from miao_service.faults import describe
 from miao_service.follower import Entry, Follower, order
+from miao_service.journal_connection import JournalConnection, Word
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +53,7 @@ class JournalReader:
 
     def __init__(
         self,
-        reading: Redis,
-        commands: Redis,
+        client: Redis,
         front_id: str,
         buffer_bytes: int,
         outage_seconds: float,
@@ -60,15 +61,13 @@ class JournalReader:
         """Start nothing yet; `run` reads.
 
         Args:
-            reading: a client of the reader's own, for it blocks; it must not retry.
-            commands: the front's client, for everything short.
+            client: of the reader's own; one of its connections blocks all the time.
             front_id: names the wake stream.
             buffer_bytes: what may wait for one stream's reader.
             outage_seconds: how long followers wait for Redis to return.
         """
-        reading.response_callbacks.pop("XREAD", None)  # the reply as it comes is cheapest
-        self._reading: Any = reading
-        self._commands: Any = commands
+        self._connection = JournalConnection(client)
+        self._redis: Any = client
         self._wake_key = keys.front(front_id).encode()
         self._wake_id = b"0-0"
         self._buffer_bytes = buffer_bytes
@@ -143,24 +142,23 @@ class JournalReader:
                 while True:
                     await self._read_once()
                     failures, self._down_since = 0, None
-            except asyncio.CancelledError:
-                raise
             except (RedisError, OSError, TimeoutError) as error:
                 if not failures:
                     logger.warning("reading journals failed: %s", type(error).__name__)
             except Exception as error:
-                logger.exception("reading journals failed unexpectedly: %s", type(error).__name__)
+                logger.error("reading journals failed unexpectedly: %s", describe(error))
+            finally:
+                await self._connection.drop()
             self._note_outage()
             await asyncio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
             failures += 1
 
     async def _read_once(self) -> None:
         cursors = self._cursors()
-        reply = await self._reading.execute_command(
-            "XREAD",
-            *("COUNT", _ENTRIES_PER_READ, "BLOCK", _BLOCK_MS, "STREAMS"),
-            *(self._wake_key, *cursors),
-            *(self._wake_id, *(position.entry_id for position in cursors.values())),
+        options: list[Word] = ["COUNT", _ENTRIES_PER_READ, "BLOCK", _BLOCK_MS]
+        positions = [position.entry_id for position in cursors.values()]
+        reply = await self._connection.ask(
+            "XREAD", *options, "STREAMS", self._wake_key, *cursors, self._wake_id, *positions
         )
         now = time.monotonic()
         for key, entries in _streams(reply):
@@ -206,7 +204,7 @@ class JournalReader:
         followers = [f for group in feeds.values() for f in group if f.confirmed]
         if not followers:
             return
-        pipeline = self._commands.pipeline(transaction=False)
+        pipeline = self._redis.pipeline(transaction=False)
         for follower in followers:
             pipeline.hget(keys.generation(follower.generation_id), "tokens")
         for follower, tokens in zip(followers, await pipeline.execute(), strict=True):
@@ -219,7 +217,7 @@ class JournalReader:
 
     async def _wake(self) -> None:
         """Make the shared read begin anew, now."""
-        pipeline = self._commands.pipeline(transaction=False)
+        pipeline = self._redis.pipeline(transaction=False)
         pipeline.xadd(self._wake_key, {"w": ""}, maxlen=1, approximate=False)
         pipeline.pexpire(self._wake_key, _WAKE_TTL_MS)
         try:
@@ -234,7 +232,7 @@ class JournalReader:
             try:
                 # Shielded: inside redis-py a cancellation can get lost (asyncio.wait_for
                 # of Python 3.11), and a stream whose caller left would never end.
-                return await asyncio.shield(self._commands.execute_command(*command))
+                return await asyncio.shield(self._redis.execute_command(*command))
             except (RedisError, OSError, TimeoutError) as error:
                 if time.monotonic() > deadline:
                     raise QueueUnavailableError from error
