@@ -28,9 +28,9 @@ def announce(settings: ServiceSettings, port: int) -> None:
     """Say on standard output, and in the ready file, that the front listens."""
     host, _ = parse_address(settings.listen)
     shown = f"[{host}]" if ":" in host else host
-    print(f"front listening on {shown}:{port}", flush=True)
     if settings.ready_file:
         Path(settings.ready_file).write_text(f"{port}\n", "utf-8")
+    print(f"front listening on {shown}:{port}", flush=True)
 
 
 async def _serve(settings: ServiceSettings, ready: Ready | None) -> None:

@@ -220,3 +220,15 @@ async def test_a_rewritten_journal_may_be_cut_elsewhere(
     worker.say(claimed, "abcdef"[claimed.tokens : 5], "f")
     worker.finish(claimed)
     assert as_text([response async for response in stream]) == "ef"
+
+
+async def test_a_stream_outlives_the_age_of_its_connection(
+    start_front: Any, worker: Any, as_text: Any
+) -> None:
+    async with start_front(max_connection_age_seconds=0.2) as front:
+        spec = pb.GenerationSpec(prompt="hello")
+        stream = aiter(front.generations.Generate(rpc.GenerateRequest(spec=spec)))
+        await anext(stream)
+        await asyncio.sleep(0.7)
+        await worker.answer("abc")
+        assert as_text([response async for response in stream]) == "abc"

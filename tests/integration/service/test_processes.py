@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -86,9 +87,11 @@ async def test_on_sigterm_short_streams_end_and_long_ones_move_on(
 
 
 async def test_several_processes_share_a_port_and_end_together(
-    redis_url: str, worker: Any, as_text: Any
+    redis_url: str, worker: Any, as_text: Any, tmp_path: Path
 ) -> None:
-    async with front_process(redis_url, "--processes", "2") as fleet:
+    ready = tmp_path / "ready"
+    async with front_process(redis_url, "--processes", "2", "--ready-file", str(ready)) as fleet:
+        assert ready.read_text() == f"{fleet.port}\n"
         for _ in range(4):  # each on a connection, and so perhaps a process, of its own
             options = [("grpc.use_local_subchannel_pool", 1)]
             async with grpc.aio.insecure_channel(f"127.0.0.1:{fleet.port}", options) as channel:
