@@ -27,7 +27,8 @@ def main(argv: list[str]) -> int:
     """Run the stack until Ctrl-C, or until the prompts given are answered."""
     arguments = _parser().parse_args(argv)
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first
+        signal.signal(number, _interrupt)
     try:
         _run(arguments, console)
     except StackError as error:
