@@ -63,7 +63,6 @@ class Claim:
     record: Record
     job: Job
     owner: str
-    queue: str
     entries: Sequence[Entry]
     now_ms: int
 
@@ -171,7 +170,6 @@ def _read_claim(reply: Sequence[Any], owner: str) -> Claim:
         record=Record.from_hash(generation_id.decode(), state),
         job=Job.FromString(state[b"job"]),
         owner=owner,
-        queue=state[b"queue"].decode(),
         entries=entries,
         now_ms=int(now_ms),
     )

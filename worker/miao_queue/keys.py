@@ -18,7 +18,6 @@ The generation's id is also its RQ job's id.
 
 from __future__ import annotations
 
-PREFIX = "miao:"
 LEASES = "miao:leases"
 MODELS = "miao:models"
 REAPER = "miao:reaper"

@@ -69,6 +69,7 @@ class Record:
     request_id: str
     model: str
     tenant: str
+    queue: str  # the RQ queue's name
     status: Status
     attempt: int
     tokens: int
@@ -95,6 +96,7 @@ class Record:
             request_id=state[b"request_id"].decode(),
             model=state[b"model"].decode(),
             tenant=state[b"tenant"].decode(),
+            queue=state[b"queue"].decode(),
             status=Status(state[b"status"].decode()),
             attempt=int(state[b"attempt"]),
             tokens=int(state[b"tokens"]),

@@ -165,7 +165,6 @@ class GenerationStore:
         seconds, microseconds = await self._redis.time()
         now_ms = seconds * 1000 + microseconds // 1000
         finished = records.finished_message(record, pb.FINISH_REASON_CANCELLED, now_ms)
-        queue = await self._redis.hget(keys.generation(record.generation_id), "queue")
         return [
             record.generation_id,
             record.tenant,
@@ -173,7 +172,5 @@ class GenerationStore:
             events.finished(record.tokens, record.attempt, finished),
             finished.SerializeToString(),
             record.retention_seconds,
-            *self._jobs.cancel(
-                record.generation_id, (queue or b"").decode(), record.retention_seconds
-            ),
+            *self._jobs.cancel(record.generation_id, record.queue, record.retention_seconds),
         ]

@@ -66,7 +66,7 @@ class RqBookkeeping:
             pipeline.persist(job.key)
             pipeline.execute()
         self._worker.executions[execution.id] = execution
-        queue = Queue(claim.queue, connection=self._redis, serializer=JSONSerializer)
+        queue = Queue(claim.record.queue, connection=self._redis, serializer=JSONSerializer)
         self._started[claim.owner] = _Started(job, queue, execution)
 
     def heartbeat(self) -> None:

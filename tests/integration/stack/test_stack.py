@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from miao_client import (
     AsyncClient,
@@ -30,25 +29,6 @@ from miao_worker.stack import Stack
 from .conftest import WORKER_OPTIONS
 
 PROMPT = "the quick brown fox"
-
-
-@pytest.fixture(scope="module")
-def expected(tiny_model: Path) -> Callable[[list[int], int], list[int]]:
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
-
-    def generate(prompt: list[int], max_tokens: int) -> list[int]:
-        ids = torch.tensor([prompt])
-        output = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=max_tokens,
-            do_sample=False,
-            pad_token_id=0,
-            eos_token_id=None,
-        )
-        return output[0, len(prompt) :].tolist()  # type: ignore[no-any-return]
-
-    return generate
 
 
 def test_many_callers_get_what_transformers_would_say(

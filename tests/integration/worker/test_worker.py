@@ -11,13 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from rq import Queue as RqQueue
 from rq.command import send_stop_job_command
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from miao.v1 import generation_pb2 as pb
 from miao_queue import keys
@@ -26,24 +25,6 @@ from miao_queue.records import CancelOutcome, Status
 from .conftest import Queue, Worker
 
 PROMPT = [10, 20, 30, 40]
-
-
-@pytest.fixture(scope="session")
-def expected(tiny_model: Path) -> Callable[[list[int], int], list[int]]:
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
-
-    def generate(prompt: list[int], max_tokens: int) -> list[int]:
-        output = model.generate(
-            torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            max_new_tokens=max_tokens,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=0,
-        )
-        return output[0, len(prompt) :].tolist()  # type: ignore[no-any-return]
-
-    return generate
 
 
 @pytest.fixture
