@@ -6,7 +6,9 @@ a `FollowGenerationResponse`, so a front relays it as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from miao.v1 import generation_pb2 as pb
@@ -39,10 +41,20 @@ def accepted(accepted: pb.Accepted) -> bytes:
     return _encode(pb.GenerationEvent(accepted=accepted))
 
 
-def tokens(sequence_number: int, attempt: int, tokens: pb.Tokens) -> bytes:
+def digest(token_ids: Sequence[int], start: int = 0) -> int:
+    """The `output_digest` after these tokens, which follow those that `start` is of."""
+    return zlib.crc32(struct.pack(f"<{len(token_ids)}I", *token_ids), start)
+
+
+def tokens(sequence_number: int, attempt: int, tokens: pb.Tokens, output_digest: int = 0) -> bytes:
     """An event of new tokens, the last of which has the sequence number."""
     return _encode(
-        pb.GenerationEvent(sequence_number=sequence_number, attempt=attempt, tokens=tokens)
+        pb.GenerationEvent(
+            sequence_number=sequence_number,
+            attempt=attempt,
+            tokens=tokens,
+            output_digest=output_digest,
+        )
     )
 
 

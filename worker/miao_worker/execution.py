@@ -43,6 +43,7 @@ class Execution:
         self.engine_failures = 0
         self.cached_prompt_tokens = 0
         self.first_token_ms = claim.record.first_token_ms
+        self._digest = 0
         self._token_text = token_text
         self._detokenizer = Detokenizer(tokenizer, claim.job.prompt_token_ids)
         self._stops = StopTexts(claim.job.stop)
@@ -95,7 +96,9 @@ class Execution:
             self.first_token_ms = now_ms
         if len(event.token_ids) == 1:
             del event.text_lengths[:]
-        payload = events.tokens(self.num_tokens, self.claim.record.attempt, event)
+        self._digest = events.digest(event.token_ids, self._digest)
+        attempt = self.claim.record.attempt
+        payload = events.tokens(self.num_tokens, attempt, event, self._digest)
         entry = Entry(first, self.num_tokens, payload)
         self.entries.append(entry)
         return entry
@@ -160,7 +163,9 @@ class Execution:
     def _replay(self, entry: Entry) -> None:
         """Bring the text state to where the earlier attempt left it."""
         self.entries.append(entry)
-        for token_id in events.decode(entry.payload).tokens.token_ids:
+        token_ids = events.decode(entry.payload).tokens.token_ids
+        self._digest = events.digest(token_ids, self._digest)
+        for token_id in token_ids:
             self._push(token_id)
 
     def _find_end_in_journal(self) -> None:

@@ -188,18 +188,20 @@ class Tool(_message.Message):
     def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., parameters_json_schema: _Optional[str] = ...) -> None: ...
 
 class GenerationEvent(_message.Message):
-    __slots__ = ("sequence_number", "attempt", "accepted", "tokens", "finished")
+    __slots__ = ("sequence_number", "attempt", "accepted", "tokens", "finished", "output_digest")
     SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     sequence_number: int
     attempt: int
     accepted: Accepted
     tokens: Tokens
     finished: Finished
-    def __init__(self, sequence_number: _Optional[int] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ...) -> None: ...
+    output_digest: int
+    def __init__(self, sequence_number: _Optional[int] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., output_digest: _Optional[int] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("generation_id", "request_id", "model", "accept_time", "num_prompt_tokens", "seed", "max_tokens")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from miao.v1 import generation_pb2 as miao_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n miao/v1/generation_service.proto\x12\x07miao.v1\x1a\x18miao/v1/generation.proto\"L\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.miao.v1.GenerationSpec\";\n\x10GenerateResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.miao.v1.GenerationEvent\"T\n\x17\x43reateGenerationRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.miao.v1.GenerationSpec\"C\n\x18\x43reateGenerationResponse\x12\'\n\ngeneration\x18\x01 \x01(\x0b\x32\x13.miao.v1.Generation\"O\n\x17\x46ollowGenerationRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x1d\n\x15\x61\x66ter_sequence_number\x18\x02 \x01(\x04\"C\n\x18\x46ollowGenerationResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.miao.v1.GenerationEvent\"E\n\x14GetGenerationRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x16\n\x0einclude_output\x18\x02 \x01(\x08\"@\n\x15GetGenerationResponse\x12\'\n\ngeneration\x18\x01 \x01(\x0b\x32\x13.miao.v1.Generation\"w\n\x16ListGenerationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.miao.v1.GenerationState\"\\\n\x17ListGenerationsResponse\x12(\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x13.miao.v1.Generation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x17\x43\x61ncelGenerationRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\"C\n\x18\x43\x61ncelGenerationResponse\x12\'\n\ngeneration\x18\x01 \x01(\x0b\x32\x13.miao.v1.Generation2\x89\x04\n\x11GenerationService\x12\x41\n\x08Generate\x12\x18.miao.v1.GenerateRequest\x1a\x19.miao.v1.GenerateResponse0\x01\x12W\n\x10\x43reateGeneration\x12 .miao.v1.CreateGenerationRequest\x1a!.miao.v1.CreateGenerationResponse\x12Y\n\x10\x46ollowGeneration\x12 .miao.v1.FollowGenerationRequest\x1a!.miao.v1.FollowGenerationResponse0\x01\x12N\n\rGetGeneration\x12\x1d.miao.v1.GetGenerationRequest\x1a\x1e.miao.v1.GetGenerationResponse\x12T\n\x0fListGenerations\x12\x1f.miao.v1.ListGenerationsRequest\x1a .miao.v1.ListGenerationsResponse\x12W\n\x10\x43\x61ncelGeneration\x12 .miao.v1.CancelGenerationRequest\x1a!.miao.v1.CancelGenerationResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n miao/v1/generation_service.proto\x12\x07miao.v1\x1a\x18miao/v1/generation.proto\"L\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.miao.v1.GenerationSpec\";\n\x10GenerateResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.miao.v1.GenerationEvent\"T\n\x17\x43reateGenerationRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.miao.v1.GenerationSpec\"C\n\x18\x43reateGenerationResponse\x12\'\n\ngeneration\x18\x01 \x01(\x0b\x32\x13.miao.v1.Generation\"}\n\x17\x46ollowGenerationRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x1d\n\x15\x61\x66ter_sequence_number\x18\x02 \x01(\x04\x12\x1a\n\routput_digest\x18\x03 \x01(\x07H\x00\x88\x01\x01\x42\x10\n\x0e_output_digest\"C\n\x18\x46ollowGenerationResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.miao.v1.GenerationEvent\"E\n\x14GetGenerationRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x16\n\x0einclude_output\x18\x02 \x01(\x08\"@\n\x15GetGenerationResponse\x12\'\n\ngeneration\x18\x01 \x01(\x0b\x32\x13.miao.v1.Generation\"w\n\x16ListGenerationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.miao.v1.GenerationState\"\\\n\x17ListGenerationsResponse\x12(\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x13.miao.v1.Generation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x17\x43\x61ncelGenerationRequest\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\"C\n\x18\x43\x61ncelGenerationResponse\x12\'\n\ngeneration\x18\x01 \x01(\x0b\x32\x13.miao.v1.Generation2\x89\x04\n\x11GenerationService\x12\x41\n\x08Generate\x12\x18.miao.v1.GenerateRequest\x1a\x19.miao.v1.GenerateResponse0\x01\x12W\n\x10\x43reateGeneration\x12 .miao.v1.CreateGenerationRequest\x1a!.miao.v1.CreateGenerationResponse\x12Y\n\x10\x46ollowGeneration\x12 .miao.v1.FollowGenerationRequest\x1a!.miao.v1.FollowGenerationResponse0\x01\x12N\n\rGetGeneration\x12\x1d.miao.v1.GetGenerationRequest\x1a\x1e.miao.v1.GetGenerationResponse\x12T\n\x0fListGenerations\x12\x1f.miao.v1.ListGenerationsRequest\x1a .miao.v1.ListGenerationsResponse\x12W\n\x10\x43\x61ncelGeneration\x12 .miao.v1.CancelGenerationRequest\x1a!.miao.v1.CancelGenerationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,21 +41,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEGENERATIONRESPONSE']._serialized_start=296
   _globals['_CREATEGENERATIONRESPONSE']._serialized_end=363
   _globals['_FOLLOWGENERATIONREQUEST']._serialized_start=365
-  _globals['_FOLLOWGENERATIONREQUEST']._serialized_end=444
-  _globals['_FOLLOWGENERATIONRESPONSE']._serialized_start=446
-  _globals['_FOLLOWGENERATIONRESPONSE']._serialized_end=513
-  _globals['_GETGENERATIONREQUEST']._serialized_start=515
-  _globals['_GETGENERATIONREQUEST']._serialized_end=584
-  _globals['_GETGENERATIONRESPONSE']._serialized_start=586
-  _globals['_GETGENERATIONRESPONSE']._serialized_end=650
-  _globals['_LISTGENERATIONSREQUEST']._serialized_start=652
-  _globals['_LISTGENERATIONSREQUEST']._serialized_end=771
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=773
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=865
-  _globals['_CANCELGENERATIONREQUEST']._serialized_start=867
-  _globals['_CANCELGENERATIONREQUEST']._serialized_end=915
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=917
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=984
-  _globals['_GENERATIONSERVICE']._serialized_start=987
-  _globals['_GENERATIONSERVICE']._serialized_end=1508
+  _globals['_FOLLOWGENERATIONREQUEST']._serialized_end=490
+  _globals['_FOLLOWGENERATIONRESPONSE']._serialized_start=492
+  _globals['_FOLLOWGENERATIONRESPONSE']._serialized_end=559
+  _globals['_GETGENERATIONREQUEST']._serialized_start=561
+  _globals['_GETGENERATIONREQUEST']._serialized_end=630
+  _globals['_GETGENERATIONRESPONSE']._serialized_start=632
+  _globals['_GETGENERATIONRESPONSE']._serialized_end=696
+  _globals['_LISTGENERATIONSREQUEST']._serialized_start=698
+  _globals['_LISTGENERATIONSREQUEST']._serialized_end=817
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=819
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=911
+  _globals['_CANCELGENERATIONREQUEST']._serialized_start=913
+  _globals['_CANCELGENERATIONREQUEST']._serialized_end=961
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=963
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=1030
+  _globals['_GENERATIONSERVICE']._serialized_start=1033
+  _globals['_GENERATIONSERVICE']._serialized_end=1554
 # @@protoc_insertion_point(module_scope)

@@ -36,12 +36,14 @@ class CreateGenerationResponse(_message.Message):
     def __init__(self, generation: _Optional[_Union[_generation_pb2.Generation, _Mapping]] = ...) -> None: ...
 
 class FollowGenerationRequest(_message.Message):
-    __slots__ = ("generation_id", "after_sequence_number")
+    __slots__ = ("generation_id", "after_sequence_number", "output_digest")
     GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
     AFTER_SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     generation_id: str
     after_sequence_number: int
-    def __init__(self, generation_id: _Optional[str] = ..., after_sequence_number: _Optional[int] = ...) -> None: ...
+    output_digest: int
+    def __init__(self, generation_id: _Optional[str] = ..., after_sequence_number: _Optional[int] = ..., output_digest: _Optional[int] = ...) -> None: ...
 
 class FollowGenerationResponse(_message.Message):
     __slots__ = ("event",)
