@@ -10,7 +10,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from miao.internal.v1.queue_pb2 import ModelCard
-from miao_queue import keys
+from miao_queue import keys, scripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Presence:
         self._redis = connection
         self._card = card
         self._worker = worker
+        self._renew = scripts.load(connection, "renew_presence")
 
     def publish(self) -> None:
         """Store the card, so that fronts can serve the model."""
@@ -39,13 +40,9 @@ class Presence:
         pipeline.sadd(keys.MODELS, self._card.name)
         pipeline.execute()
 
-    def renew(self, now_ms: int, ttl_ms: int) -> None:
-        """Say that this worker lives; forget those that have not for a while."""
-        key = keys.workers(self._card.name)
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.zadd(key, {self._worker: now_ms + ttl_ms})
-        pipeline.zremrangebyscore(key, "-inf", now_ms - ttl_ms)
-        pipeline.execute()
+    def renew(self, ttl_ms: int) -> None:
+        """Say that this worker lives, for so long; forget those that have not for a while."""
+        self._renew(args=[self._card.name, self._worker, ttl_ms])
 
     def withdraw(self) -> None:
         """Say that this worker takes no more. The card stays."""

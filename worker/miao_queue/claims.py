@@ -6,7 +6,7 @@ has taken the generation over: a worker that has lost its claim writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -25,6 +25,7 @@ class WriteCode(IntEnum):
     CANCEL = 1  # written; the caller asks to cancel
     GAP = 2  # the journal ends earlier: send again from there
     FENCED = 3  # the claim is lost: drop the generation
+    UNKNOWN = 4  # Redis has forgotten the generation: restore it
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ class WriteResult:
 class Claim:
     """A generation that this worker owns, as it was when claimed.
 
-    `entries` are what earlier attempts have written. `now_ms` is Redis's time.
+    `entries` are what earlier attempts have written, `state` is the hash that the
+    record was read from. `now_ms` is Redis's time.
     """
 
     record: Record
@@ -65,6 +67,21 @@ class Claim:
     owner: str
     entries: Sequence[Entry]
     now_ms: int
+    state: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Crashes:
+    """How often engines or workers died under a generation.
+
+    total: in any company.
+    alone: whether it was the only one in its engine at the last of them.
+    runs_alone: whether it is the only one from now on, to see if it is at fault.
+    """
+
+    total: int
+    alone: bool
+    runs_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +89,11 @@ class StaleJob:
     """A job id from the queue that is not a waiting generation, and must not run."""
 
     job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """RQ's `suspend` is in force: nothing may be claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +118,22 @@ class ClaimStore:
         self._renew = scripts.load(connection, "renew")
         self._release = scripts.load(connection, "release")
         self._reap = scripts.load(connection, "reap")
+        self._restore = scripts.load(connection, "restore")
+        self._note_crashes = scripts.load(connection, "note_crashes")
 
     def now_ms(self) -> int:
         """Redis's time."""
         seconds, microseconds = self._redis.time()
         return int(seconds * 1000 + microseconds // 1000)
 
-    def claim(self, queue_names: Sequence[str], owner: str) -> Claim | StaleJob | None:
+    def claim(self, queue_names: Sequence[str], owner: str) -> Claim | StaleJob | Suspended | None:
         """Pop and claim the next generation of these queues; None if all are empty."""
         lists = [keys.queue_key(name) for name in queue_names]
         reply = self._claim(keys=lists, args=[self._worker, owner, self._lease_ms])
         if reply is None:
             return None
+        if reply[0] == b"suspended":
+            return Suspended()
         if reply[0] == b"stale":
             return StaleJob(reply[1].decode())
         return _read_claim(reply, owner)
@@ -152,10 +178,44 @@ class ClaimStore:
         if words:
             self._release(args=words)
 
-    def reap(self, limit: int = 100) -> list[ReapedClaim]:
-        """Take back claims that nobody has renewed in time."""
-        words = [word.decode() for word in self._reap(args=[limit])]
+    def restore(self, claim: Claim, entries: Sequence[Entry]) -> None:
+        """Write a generation again that Redis has forgotten, with these entries.
+
+        Does nothing where Redis knows it.
+        """
+        state = {k: v for k, v in claim.state.items() if k not in _OF_THE_CLAIM}
+        state[b"tokens"] = str(entries[-1].last if entries else 0).encode()
+        words: list[bytes | str | int] = [len(state) * 2]
+        for field, value in state.items():
+            words += (field, value)
+        for entry in entries:
+            words += (entry.last, entry.payload)
+        self._restore(
+            args=[
+                *(claim.record.generation_id, claim.owner, self._worker, self._lease_ms),
+                *words,
+            ]
+        )
+
+    def note_crashes(self, crashes: Sequence[tuple[Claim, Crashes]]) -> None:
+        """Keep what is known of engines that died, for whoever claims these later."""
+        words: list[str | int] = []
+        for claim, known in crashes:
+            words += (claim.record.generation_id, claim.owner)
+            words += (known.total, int(known.alone), int(known.runs_alone))
+        if words:
+            self._note_crashes(args=words)
+
+    def reap(self, interval_ms: int, limit: int = 100) -> list[ReapedClaim]:
+        """Take back claims that nobody has renewed in time.
+
+        Once in an interval, whichever worker of the fleet asks; else nothing is done.
+        """
+        words = [word.decode() for word in self._reap(args=[limit, self._worker, interval_ms])]
         return [ReapedClaim(*words[i : i + 3]) for i in range(0, len(words), 3)]
+
+
+_OF_THE_CLAIM = {b"status", b"owner", b"worker", b"tokens", b"cancel", b"alone"}
 
 
 def _read_claim(reply: Sequence[Any], owner: str) -> Claim:
@@ -172,4 +232,5 @@ def _read_claim(reply: Sequence[Any], owner: str) -> Claim:
         owner=owner,
         entries=entries,
         now_ms=int(now_ms),
+        state=state,
     )

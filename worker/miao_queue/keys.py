@@ -4,6 +4,7 @@
     miao:journal:<id>        stream  its events; the entry id is "<tokens so far>-0",
                                      that of the terminal event "<tokens>-1"
     miao:leases              zset    running generations by the time their claim ends, ms
+    miao:waiting             zset    queued generations by the time their wait ends, ms
     miao:tenant:<tenant>     zset    a tenant's generations by acceptance time, ms
     miao:models              set     names of the models that workers have announced
     miao:model:<name>        hash    a model's card and its digest
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 LEASES = "miao:leases"
 MODELS = "miao:models"
-REAPER = "miao:reaper"
+WAITING = "miao:waiting"
 
 PRIORITIES = ("high", "normal", "low")  # in the order in which workers look
 

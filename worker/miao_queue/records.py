@@ -73,6 +73,8 @@ class Record:
     status: Status
     attempt: int
     tokens: int
+    crashes: int  # of engines and workers while it ran
+    crashed_alone: bool  # whether nothing else was in the engine at the last of them
     accept_ms: int
     deadline_ms: int
     queue_deadline_ms: int
@@ -100,6 +102,8 @@ class Record:
             status=Status(state[b"status"].decode()),
             attempt=int(state[b"attempt"]),
             tokens=int(state[b"tokens"]),
+            crashes=int(state.get(b"crashes", 0)),
+            crashed_alone=state.get(b"crashed_alone") == b"1",
             accept_ms=accept_ms,
             deadline_ms=int(state[b"deadline_ms"]),
             queue_deadline_ms=int(state[b"queue_deadline_ms"]),

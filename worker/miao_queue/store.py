@@ -114,9 +114,32 @@ class GenerationStore:
             record = await self.get(generation_id, tenant)
             if record is None:
                 return CancelOutcome.MISSING
-            outcome = await self._cancel(args=await self._cancel_words(record))
+            words = await self._end_words(record, pb.FINISH_REASON_CANCELLED)
+            outcome = await self._cancel(args=words)
             if outcome != b"moved":
                 return CancelOutcome(outcome.decode())
+
+    async def expire_overdue(self, limit: int = 100) -> int:
+        """End what has waited in the queues for longer than it may; returns how many.
+
+        Several fronts may do it at once: each generation ends once.
+        """
+        now_ms = await self._now_ms()
+        overdue = await self._redis.zrangebyscore(keys.WAITING, "-inf", now_ms, start=0, num=limit)
+        ended = 0
+        for member in overdue:
+            state = await self._redis.hgetall(keys.generation(member.decode()))
+            if not state:
+                await self._redis.zrem(keys.WAITING, member)
+                continue
+            record = Record.from_hash(member.decode(), state)
+            words = await self._end_words(record, pb.FINISH_REASON_DEADLINE_EXCEEDED)
+            ended += await self._cancel(args=words) == b"cancelled"
+        return ended
+
+    async def _now_ms(self) -> int:
+        seconds, microseconds = await self._redis.time()
+        return int(seconds * 1000 + microseconds // 1000)
 
     async def _index_after(
         self, index: str, cursor: str | None, count: int
@@ -161,13 +184,12 @@ class GenerationStore:
             *self._jobs.enqueue(submission.generation_id, queue, submission.retention_seconds),
         ]
 
-    async def _cancel_words(self, record: Record) -> list[Word]:
-        seconds, microseconds = await self._redis.time()
-        now_ms = seconds * 1000 + microseconds // 1000
-        finished = records.finished_message(record, pb.FINISH_REASON_CANCELLED, now_ms)
+    async def _end_words(self, record: Record, reason: pb.FinishReason) -> list[Word]:
+        finished = records.finished_message(record, reason, await self._now_ms())
         return [
             record.generation_id,
             record.tenant,
+            int(reason == pb.FINISH_REASON_DEADLINE_EXCEEDED),
             record.tokens,
             events.finished(record.tokens, record.attempt, finished),
             finished.SerializeToString(),

@@ -23,14 +23,13 @@ from redis.exceptions import RedisError
 from rq.command import parse_payload
 from rq.job import Job
 from rq.serializers import JSONSerializer
-from rq.suspension import is_suspended
 from rq.worker import BaseWorker, WorkerStatus
 from tokenizers import Tokenizer
 
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao_queue import keys
 from miao_queue.cards import Presence
-from miao_queue.claims import ClaimStore, StaleJob
+from miao_queue.claims import Claim, ClaimStore, StaleJob, Suspended
 from miao_worker.clock import RedisClock
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine_process import EngineProcess
@@ -113,11 +112,9 @@ class BatchWorker(BaseWorker):
             self._engine, self._claims, clock, tokenizer, self._settings, self._on_ended
         )
         presence = Presence(self.connection, card, self.name)
-        self._keeper = Keeper(
-            self.connection, self._claims, clock, self._runner, presence, self._settings
-        )
+        self._keeper = Keeper(self._claims, clock, self._runner, presence, self._settings)
         presence.publish()
-        presence.renew(clock.now_ms(), 2 * self._settings.lease_ms)
+        presence.renew(2 * self._settings.lease_ms)
 
     # The loop
 
@@ -128,8 +125,7 @@ class BatchWorker(BaseWorker):
                 if time.monotonic() >= heartbeat_due:
                     self._beat()
                     heartbeat_due = time.monotonic() + _HEARTBEAT_SECONDS
-                if self._may_claim():
-                    self._claim_all()
+                self._claim_all()
                 self._keep_books()
                 self._wait()
             except RedisError as error:
@@ -140,27 +136,27 @@ class BatchWorker(BaseWorker):
     def _is_stopping(self) -> bool:
         return self._stop_requests > 0 or self._engine_lost is not None
 
-    def _may_claim(self) -> bool:
-        suspended = bool(is_suspended(self.connection))
-        if suspended != (self.get_state() == WorkerStatus.SUSPENDED):
-            idle = WorkerStatus.BUSY if self.executions else WorkerStatus.IDLE
-            self.set_state(WorkerStatus.SUSPENDED if suspended else idle)
-        return not suspended
-
     def _claim_all(self) -> None:
-        """Claim while there is room in the batch and work in the queues."""
-        started = []
-        while self._runner.num_running < self._settings.engine.max_sequences:
+        """Claim while there is room in the batch and work in the queues.
+
+        RQ's books take milliseconds; they come when all are under way.
+        """
+        while self._runner.may_add:
             claim = self._claims.claim(self.queue_names(), uuid4().hex)
-            if claim is None:
-                break
-            if isinstance(claim, StaleJob):
-                self._books.refuse(claim.job_id)
-                continue
-            self._runner.add(claim)
-            started.append(claim)
-        for claim in started:  # after all are under way: RQ's books take milliseconds
-            self._books.start(claim)
+            self._note_suspension(is_suspended=isinstance(claim, Suspended))
+            match claim:
+                case Claim():
+                    self._runner.add(claim)
+                    self._books.later(self._books.start, claim)
+                case StaleJob(job_id):
+                    self._books.later(self._books.refuse, job_id)
+                case _:
+                    return
+
+    def _note_suspension(self, *, is_suspended: bool) -> None:
+        if is_suspended != (self._state == WorkerStatus.SUSPENDED):
+            idle = WorkerStatus.BUSY if self.executions else WorkerStatus.IDLE
+            self.set_state(WorkerStatus.SUSPENDED if is_suspended else idle)
 
     def _wait(self) -> None:
         """Sleep until the bell rings or a command comes."""
@@ -182,9 +178,10 @@ class BatchWorker(BaseWorker):
             execution = self._ended.popleft()
             stopped = execution.generation_id in self._stopped_by_rq
             self._stopped_by_rq.discard(execution.generation_id)
-            self._books.end(execution.claim.owner, execution.end, stopped=stopped)
+            self._books.later(self._books.end, execution.claim.owner, execution.end, stopped)
         while self._keeper.reaped:
-            self._books.reaped(self._keeper.reaped.pop())
+            self._books.later(self._books.reaped, self._keeper.reaped.pop())
+        self._books.catch_up()
 
     def _on_ended(self, execution: Execution) -> None:
         """Called by the runner: there is room, and RQ has something to learn."""

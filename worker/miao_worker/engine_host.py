@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
+from miao_worker import prctl
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.types import SequenceRequest
 
@@ -51,6 +52,7 @@ Command = Add | Cancel
 
 def run(connection: Connection[object, Command], config: EngineConfig, model_name: str) -> None:
     """Load the model, then serve until the other side closes the pipe."""
+    prctl.set_name("miao-engine")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     from miao_worker.engine.engine import Engine

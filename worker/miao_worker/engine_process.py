@@ -20,6 +20,11 @@ class EngineDiedError(Exception):
     """The engine's process has ended or hangs; its sequences must be run again."""
 
 
+# What takes seconds to import. A process that has it forks the engines, so that
+# another one is there in the time that the model takes to load.
+_PRELOADED = ["miao_worker.engine_preload"]
+
+
 class EngineProcess:
     """One engine in a process of its own; `start` it again after it died.
 
@@ -31,7 +36,8 @@ class EngineProcess:
         self._config = config
         self._model_name = model_name
         self._step_timeout_seconds = step_timeout_seconds
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(_PRELOADED)
         self._sending = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection[Command, object] | None = None

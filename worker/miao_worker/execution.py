@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from miao.v1 import generation_pb2 as pb
 from miao_queue import events
-from miao_queue.claims import Claim, Entry
+from miao_queue.claims import Claim, Crashes, Entry
 from miao_worker.detokenizer import Detokenizer, StopTexts
 from miao_worker.engine.types import (
     FinishReason,
@@ -40,7 +40,9 @@ class Execution:
         self.entries: list[Entry] = []
         self.token_ids: list[int] = []
         self.end: pb.Finished | None = None  # reason, stopped_by and error alone
-        self.engine_failures = 0
+        self.sequence_id = ""  # in the engine; another for each stay there
+        record = claim.record
+        self.crashes = Crashes(record.crashes, record.crashed_alone)
         self.cached_prompt_tokens = 0
         self.first_token_ms = claim.record.first_token_ms
         self._digest = 0
@@ -63,7 +65,7 @@ class Execution:
         """What the engine has to run, from where the journal ends."""
         job = self.claim.job
         return SequenceRequest(
-            sequence_id=self.claim.owner,
+            sequence_id=self.sequence_id,
             prompt_token_ids=tuple(job.prompt_token_ids),
             output_token_ids=tuple(self.token_ids),
             sampling=SamplingParams(

@@ -5,10 +5,12 @@ One thread runs `run`; the other methods may be called from any thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -17,9 +19,10 @@ from tokenizers import Tokenizer
 
 from miao.v1 import generation_pb2 as pb
 from miao_queue import events, records
-from miao_queue.claims import Append, Claim, ClaimStore, WriteCode
+from miao_queue.claims import Append, Claim, ClaimStore, Crashes, WriteCode
 from miao_worker.clock import RedisClock
-from miao_worker.engine.types import SequenceOutput, StepOutput
+from miao_worker.engine.types import SequenceOutput
+from miao_worker.engine_batch import EngineBatch, failure_message
 from miao_worker.engine_process import EngineDiedError, EngineProcess
 from miao_worker.execution import INTERNAL, Execution
 from miao_worker.settings import WorkerSettings
@@ -51,7 +54,7 @@ class GenerationRunner:
         settings: WorkerSettings,
         on_ended: Callable[[Execution], None],
     ) -> None:
-        self._engine = engine
+        self._batch = EngineBatch(engine, settings.max_crashes, self._note_crashes)
         self._claims = claims
         self._clock = clock
         self._tokenizer = tokenizer
@@ -66,17 +69,23 @@ class GenerationRunner:
     def num_running(self) -> int:
         return len(self._running)
 
+    @property
+    def may_add(self) -> bool:
+        """Whether there is room for another, and all that run may run together."""
+        has_room = self.num_running < self._settings.engine.max_sequences
+        return has_room and not self._batch.is_isolating
+
     def claims_held(self) -> list[Claim]:
         """The claims to be renewed, or to be given back when the runner has stopped."""
         return [execution.claim for execution in list(self._running.values())]
 
     def add(self, claim: Claim) -> None:
-        """Run a generation, or end it where it has no time or no attempt left."""
+        """Run a generation, or end it where it has no time left or is at fault."""
         execution = Execution(claim, self._tokenizer, self._token_text)
-        self._running[claim.owner] = execution
         self._check_claim(execution)
+        self._running[claim.owner] = execution
         if execution.end is None:
-            self._engine.add(execution.request())
+            self._batch.add(execution)
 
     def cancel(self, generation_id: str) -> None:
         """Take a generation out of the batch and end it."""
@@ -86,42 +95,36 @@ class GenerationRunner:
         """Forget a generation whose claim is lost."""
         self._inbox.append(lambda: self._drop(owner))
 
+    def restore(self, owner: str) -> None:
+        """Write a generation again that Redis has forgotten."""
+        self._inbox.append(lambda: self._restore(owner))
+
     def stop(self) -> None:
         """Make `run` return; what still runs keeps its claim."""
         self._stopping.set()
 
     def run(self) -> None:
         """Publish steps until stopped."""
-        while not self._stopping.is_set():
-            try:
-                steps = self._engine.receive(_POLL_SECONDS, is_busy=self._is_engine_busy())
-            except EngineDiedError:
-                self._restart_engine()
-                continue
-            try:
-                self._publish(steps)
-                self._tend()
-            except StoppedError:
-                return
+        with contextlib.suppress(StoppedError):
+            while not self._stopping.is_set():
+                try:
+                    self._publish(self._batch.receive(_POLL_SECONDS))
+                    self._tend()
+                except EngineDiedError:
+                    self._restart_engine()
 
-    def _is_engine_busy(self) -> bool:
-        return any(execution.end is None for execution in list(self._running.values()))
-
-    def _publish(self, steps: Sequence[StepOutput]) -> None:
+    def _publish(self, brought: Mapping[Execution, Sequence[SequenceOutput]]) -> None:
         """Append all that came, in one call for the whole batch."""
-        brought: dict[str, list[SequenceOutput]] = {}
-        for step in steps:
-            for output in step.outputs:
-                brought.setdefault(output.sequence_id, []).append(output)
         appends: list[tuple[Execution, Append]] = []
         now_ms = self._clock.now_ms()
-        for owner, outputs in brought.items():
-            execution = self._running.get(owner)
-            if execution is None or execution.end is not None:
-                continue  # cancelled or lost meanwhile
+        for execution, outputs in brought.items():
+            owner = execution.claim.owner
+            if owner not in self._running:  # lost in the moment when it was added
+                self._batch.remove(execution)
+                continue
             entry = execution.advance(outputs, now_ms)
-            if execution.end is not None and outputs[-1].finish_reason is None:
-                self._engine.cancel(owner)  # a stop text: the engine does not know
+            if execution.end is not None:
+                self._batch.remove(execution)  # at a stop text the engine does not know
             if entry is not None:
                 appends.append((execution, Append(execution.generation_id, owner, entry)))
         self._append(appends)
@@ -136,6 +139,8 @@ class GenerationRunner:
                     self._drop(execution.claim.owner)
                 case WriteCode.GAP:
                     self._resend(execution, result.tokens)
+                case WriteCode.UNKNOWN:
+                    self._restore(execution.claim.owner)
                 case WriteCode.CANCEL if execution.end is None:
                     self._cancel(execution.generation_id)
                 case _:
@@ -149,6 +154,12 @@ class GenerationRunner:
             if result.code is WriteCode.FENCED:
                 self._drop(execution.claim.owner)
                 return
+
+    def _restore(self, owner: str) -> None:
+        execution = self._running.get(owner)
+        if execution is not None:
+            _log.warning("Redis has lost generation %s; writing it again", execution.generation_id)
+            self._insist(lambda: self._claims.restore(execution.claim, execution.entries))
 
     def _tend(self) -> None:
         """Do what others have asked for, end what is over."""
@@ -165,14 +176,17 @@ class GenerationRunner:
         record, now_ms = execution.claim.record, execution.claim.now_ms
         late = now_ms >= record.deadline_ms
         waited_too_long = record.attempt == 1 and now_ms >= record.queue_deadline_ms
-        if execution.end is None and (late or waited_too_long):
+        is_at_fault = record.crashed_alone and record.crashes >= self._settings.max_crashes
+        if execution.end is not None:
+            return  # its journal holds the last token already
+        if late or waited_too_long:
             self._end(execution, pb.FINISH_REASON_DEADLINE_EXCEEDED)
-        elif execution.end is None and record.attempt > self._settings.max_attempts:
-            execution.fail(INTERNAL, f"{record.attempt - 1} workers were lost while it ran")
+        elif is_at_fault:
+            execution.fail(INTERNAL, failure_message(execution.crashes))
 
     def _end(self, execution: Execution, reason: pb.FinishReason) -> None:
         execution.end = pb.Finished(reason=reason)
-        self._engine.cancel(execution.claim.owner)
+        self._batch.remove(execution)
 
     def _cancel(self, generation_id: str) -> None:
         for execution in list(self._running.values()):
@@ -183,7 +197,7 @@ class GenerationRunner:
         execution = self._running.pop(owner, None)
         if execution is not None:
             _log.warning("generation %s was taken over", execution.generation_id)
-            self._engine.cancel(owner)
+            self._batch.remove(execution)
             self._on_ended(execution)
 
     def _finish(self, execution: Execution) -> None:
@@ -212,25 +226,20 @@ class GenerationRunner:
                     self._drop(claim.owner)
                 case WriteCode.GAP:
                     self._resend(execution, result.tokens)
+                case WriteCode.UNKNOWN:
+                    self._restore(claim.owner)
                 case _:
                     del self._running[claim.owner]
                     self._on_ended(execution)
 
     def _restart_engine(self) -> None:
-        """Replace a dead engine and run everything on from where it is.
-
-        Raises ModelLoadError if it cannot load its model any more.
-        """
         _log.error("the engine has ended or hangs; starting another")
-        for execution in list(self._running.values()):
-            execution.engine_failures += 1
-            failures = execution.engine_failures
-            if execution.end is None and failures >= self._settings.max_engine_failures:
-                execution.fail(INTERNAL, f"the engine failed {failures} times while it ran")
-        self._engine.start()
-        for execution in list(self._running.values()):
-            if execution.end is None:
-                self._engine.add(execution.request())
+        started = time.monotonic()
+        self._batch.restart()
+        _log.info("another engine runs after %.1f s", time.monotonic() - started)
+
+    def _note_crashes(self, crashes: Sequence[tuple[Claim, Crashes]]) -> None:
+        self._insist(lambda: self._claims.note_crashes(crashes))
 
     def _insist(self, call: Callable[[], _Result]) -> _Result:
         """Call until Redis answers. Every write is the same twice as once."""

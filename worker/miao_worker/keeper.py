@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
-from redis import Redis
 from redis.exceptions import RedisError
 
-from miao_queue import keys
 from miao_queue.cards import Presence
 from miao_queue.claims import ClaimStore, ReapedClaim, WriteCode
 from miao_worker.clock import RedisClock
@@ -32,7 +31,6 @@ class Keeper:
 
     def __init__(
         self,
-        connection: Redis,
         claims: ClaimStore,
         clock: RedisClock,
         runner: GenerationRunner,
@@ -40,13 +38,13 @@ class Keeper:
         settings: WorkerSettings,
     ) -> None:
         self.reaped: list[ReapedClaim] = []
-        self._redis = connection
         self._claims = claims
         self._clock = clock
         self._runner = runner
         self._presence = presence
         self._settings = settings
         self._accepting = True
+        self._may_reap_at = 0.0  # monotonic
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -57,6 +55,8 @@ class Keeper:
                 self._tick()
             except RedisError as error:
                 _log.warning("Redis does not answer (%s)", type(error).__name__)
+                # All leases have run out meanwhile: let those who live renew theirs.
+                self._may_reap_at = time.monotonic() + self._settings.lease_seconds
 
     def withdraw(self) -> None:
         """Take no more: fronts no longer count this worker."""
@@ -71,8 +71,8 @@ class Keeper:
         self._clock.set(self._claims.now_ms())
         self._renew()
         if self._accepting:
-            self._presence.renew(self._clock.now_ms(), 2 * self._settings.lease_ms)
-        if self._redis.set(keys.REAPER, self._settings.name, nx=True, px=_REAP_INTERVAL_MS):
+            self._presence.renew(2 * self._settings.lease_ms)
+        if time.monotonic() >= self._may_reap_at:
             self._reap()
 
     def _renew(self) -> None:
@@ -80,11 +80,13 @@ class Keeper:
         for claim, code in zip(claims, self._claims.renew(claims), strict=True):
             if code is WriteCode.FENCED:
                 self._runner.drop(claim.owner)
+            elif code is WriteCode.UNKNOWN:
+                self._runner.restore(claim.owner)
             elif code is WriteCode.CANCEL:
                 self._runner.cancel(claim.record.generation_id)
 
     def _reap(self) -> None:
-        for claim in self._claims.reap():
+        for claim in self._claims.reap(_REAP_INTERVAL_MS):
             _log.warning(
                 "worker %s has lost generation %s; it waits for another",
                 claim.worker,

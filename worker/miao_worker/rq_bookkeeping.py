@@ -6,9 +6,14 @@ Off the path of tokens: the journals and claims decide, RQ's registries follow.
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec
 
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution as RqExecution
@@ -26,6 +31,15 @@ from miao_queue.claims import Claim, ReapedClaim
 _log = logging.getLogger(__name__)
 
 
+_P = ParamSpec("_P")
+
+_HAS_ENDED = (
+    "this generation has ended, and its stream cannot be opened again: send it anew, "
+    "under another request_id"
+)
+_NO_GENERATION = "this queue runs generations only; the job was not run"
+
+
 @dataclass(frozen=True, slots=True)
 class _Started:
     job: Job
@@ -36,13 +50,30 @@ class _Started:
 class RqBookkeeping:
     """Keeps RQ's job, execution and registries in step with claims.
 
-    The execution's id is the claim's owner. Not thread-safe.
+    The execution's id is the claim's owner. What Redis does not take at the
+    moment is written `later`, in order. Not thread-safe.
     """
 
     def __init__(self, worker: BaseWorker, connection: Redis) -> None:
         self._worker = worker
         self._redis = connection
         self._started: dict[str, _Started] = {}  # by owner
+        self._backlog: deque[Callable[[], None]] = deque()
+
+    def later(self, entry: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """Make an entry with the next `catch_up`."""
+        self._backlog.append(partial(entry, *args, **kwargs))
+
+    def catch_up(self) -> None:
+        """Make all entries that wait. After a RedisError those not made wait on."""
+        while self._backlog:
+            try:
+                self._backlog[0]()
+            except RedisError:
+                raise
+            except Exception:
+                _log.exception("RQ does not take an entry; it is left out")
+            self._backlog.popleft()
 
     def start(self, claim: Claim) -> None:
         """A generation runs here: job started, execution registered."""
@@ -74,12 +105,12 @@ class RqBookkeeping:
         for started in list(self._started.values()):
             self._worker.maintain_heartbeats(started.job, started.execution)
 
-    def end(self, owner: str, end: pb.Finished | None, *, stopped: bool = False) -> None:
+    def end(self, owner: str, end: pb.Finished | None, stopped: bool = False) -> None:
         """A generation has ended here, or is lost to another worker (no `end`).
 
         `stopped`: with RQ's own stop-job command.
         """
-        started = self._started.pop(owner, None)
+        started = self._started.get(owner)
         if started is None:
             return
         started.job.ended_at = now()
@@ -91,6 +122,7 @@ class RqBookkeeping:
             self._cancel(started)
         else:
             self._fail(started, _failure(end), stopped)
+        del self._started[owner]
         if not self._started:
             self._worker.set_state(WorkerStatus.IDLE)
 
@@ -111,22 +143,26 @@ class RqBookkeeping:
             pipeline.execute()
 
     def refuse(self, job_id: str) -> None:
-        """A job that is not a waiting generation: fail it if it is no generation at all.
+        """A job from a queue that is not a waiting generation, and must not run.
 
-        Its function is not looked at, let alone imported.
+        One that runs already, put into the queue again, goes on as it does. One
+        that has ended (`rq requeue`) cannot be opened again: its callers have its
+        end. Anything else is no work for us; its function is not looked at, let
+        alone imported.
         """
-        if self._redis.exists(keys.generation(job_id)):
-            return  # an entry of one that has ended or runs already
         try:
             job = self._fetch(job_id)
         except NoSuchJobError:
             return
+        status = self._redis.hget(keys.generation(job_id), "status")
+        if status == b"running":
+            job.set_status(JobStatus.STARTED)
+            return
+        _log.error("job %s is not a waiting generation and is not run", job_id)
         queue = Queue(job.origin, connection=self._redis, serializer=JSONSerializer)
-        _log.error("job %s is not a generation and is not run", job_id)
         job.started_at = job.ended_at = now()
-        self._worker.handle_job_failure(
-            job, queue, exc_string="this queue runs generations only; the job was not run"
-        )
+        message = _HAS_ENDED if status == b"finished" else _NO_GENERATION
+        self._worker.handle_job_failure(job, queue, exc_string=message)
 
     def _fetch(self, job_id: str) -> Job:
         return Job.fetch(job_id, connection=self._redis, serializer=JSONSerializer)

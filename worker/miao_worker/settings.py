@@ -23,9 +23,8 @@ class WorkerSettings:
     step_timeout_seconds: an engine that brings no step for so long is replaced.
     drain_seconds: at SIGTERM, how long running generations may still take here
         before they are handed over to other workers.
-    max_engine_failures: a generation that was in the batch of so many engine
-        failures ends with an error.
-    max_attempts: a generation that so many workers have lost ends with an error.
+    max_crashes: a generation under which engines or workers died so often, the
+        last time while it ran alone, ends with an error.
     """
 
     redis_url: str
@@ -35,8 +34,7 @@ class WorkerSettings:
     lease_seconds: float = 3.0
     step_timeout_seconds: float = 60.0
     drain_seconds: float = 20.0
-    max_engine_failures: int = 3
-    max_attempts: int = 20
+    max_crashes: int = 3
 
     @property
     def lease_ms(self) -> int:

@@ -5,10 +5,8 @@ For trying things out and for development; production has its own orchestrator.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +19,8 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-_PR_SET_PDEATHSIG = 1
+from miao_worker import prctl
+
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
@@ -129,7 +128,7 @@ class Stack:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us; we stop them in order
-                preexec_fn=_end_with_parent,
+                preexec_fn=prctl.end_with_parent,
                 env=os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
             )
         part = _Part(name, process, log)
@@ -196,9 +195,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _end_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies, however that dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from redis import Redis
 
@@ -43,11 +44,8 @@ class Worker:
             time.sleep(0.05)
 
     def engine_pid(self) -> int:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        for pid in map(int, children.split()):
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
-        raise AssertionError(f"no engine among {children}")
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return next(child.pid for child in children if child.name() == "miao-engine")
 
     def stop(self) -> int:
         if self.process.poll() is None:

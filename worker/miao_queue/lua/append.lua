@@ -2,15 +2,18 @@
 -- ARGV: for each generation: id, owner, tokens before, tokens after, event.
 -- Returns for each: code, tokens in the journal. Codes: 0 written (or there
 -- already), 1 the same and a cancel is asked for, 2 a gap: resend from there,
--- 3 fenced: the claim is lost.
+-- 3 fenced: the claim is lost, 4 the generation is not known at all.
+ignore_memory_limit()
 local out = {}
 for i = 1, #ARGV, 5 do
   local id, first, last = ARGV[i], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   local gen = gen_key(id)
   local state = redis.call('HMGET', gen, 'owner', 'tokens', 'cancel')
   local tokens = tonumber(state[2])
-  if state[1] ~= ARGV[i + 1] then
-    out[#out + 1], out[#out + 2] = 3, tokens or 0
+  if not tokens then
+    out[#out + 1], out[#out + 2] = 4, 0
+  elseif state[1] ~= ARGV[i + 1] then
+    out[#out + 1], out[#out + 2] = 3, tokens
   elseif last > tokens and first ~= tokens then
     out[#out + 1], out[#out + 2] = 2, tokens
   else

@@ -9,8 +9,22 @@ end
 local function gen_key(id) return 'miao:gen:' .. id end
 local function journal_key(id) return 'miao:journal:' .. id end
 
+-- Redis's memory limit refuses new work, not what was accepted: it is looked at
+-- before a script's first write alone, and never before one that frees memory.
+local function ignore_memory_limit()
+  redis.call('DEL', 'miao:none')
+end
+
 local function ring(model)
   redis.call('XADD', 'miao:bell:' .. model, 'MAXLEN', 1, '*', 'r', '')
+end
+
+-- A tenant's list holds what may still exist: two days and the retention.
+local function list_for_tenant(id, tenant, accept_ms, retention)
+  local key, age = 'miao:tenant:' .. tenant, 172800000 + 1000 * retention
+  redis.call('ZADD', key, accept_ms, id)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms() - age)
+  redis.call('PEXPIRE', key, age)
 end
 
 -- Run commands that RQ composed: ARGV[at] is their count, then for each its
@@ -34,14 +48,16 @@ local function close(id, tokens, event, finished, retention)
   redis.call('EXPIRE', gen, retention)
   redis.call('EXPIRE', journal, retention)
   redis.call('ZREM', 'miao:leases', id)
+  redis.call('ZREM', 'miao:waiting', id)
 end
 
 -- Give a claimed generation back to the front of its queue.
 local function requeue(id)
   local gen = gen_key(id)
-  local state = redis.call('HMGET', gen, 'queue', 'model')
+  local state = redis.call('HMGET', gen, 'queue', 'model', 'deadline_ms')
   redis.call('HSET', gen, 'status', 'queued')
-  redis.call('HDEL', gen, 'owner', 'worker')
+  redis.call('HDEL', gen, 'owner', 'worker', 'alone')
+  redis.call('ZADD', 'miao:waiting', state[3], id)
   redis.call('ZREM', 'miao:leases', id)
   if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
     redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')

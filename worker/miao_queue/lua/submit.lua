@@ -12,14 +12,6 @@ local function wake_front()
   redis.call('PEXPIRE', key, 600000)
 end
 
--- A tenant's list holds what may still exist: two days and the retention.
-local function list(now, retention)
-  local key, age = 'miao:tenant:' .. tenant, 172800000 + 1000 * retention
-  redis.call('ZADD', key, now, id)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - age)
-  redis.call('PEXPIRE', key, age)
-end
-
 local known = redis.call('HGET', gen, 'fingerprint')
 if known then
   if known ~= fingerprint then return {'conflict', 0} end
@@ -42,7 +34,8 @@ redis.call('HSET', gen, 'status', 'queued', 'fingerprint', fingerprint, 'model',
   'tenant', tenant, 'accept_ms', now, 'deadline_ms', now + tonumber(ARGV[8]),
   'queue_deadline_ms', now + tonumber(ARGV[9]), 'tokens', 0, 'attempt', 0,
   unpack(ARGV, 11, 10 + fields))
-list(now, tonumber(redis.call('HGET', gen, 'retention_seconds')))
+redis.call('ZADD', 'miao:waiting', now + math.min(tonumber(ARGV[8]), tonumber(ARGV[9])), id)
+list_for_tenant(id, tenant, now, tonumber(redis.call('HGET', gen, 'retention_seconds')))
 run_commands(11 + fields)
 ring(model)
 wake_front()

@@ -1,0 +1,185 @@
+"""The generations that are in the engine, through its deaths.
+
+When an engine dies, all that it ran goes on in the next one, from the tokens
+that each has. The first death says nothing about who caused it. Whoever was
+there at two deaths is a suspect: each suspect runs alone for some steps, while
+the others wait, and joins them when it survives. One that dies alone, and has
+been there three times, is at fault and ends with an error; so a generation that
+kills its engine never takes its neighbours along.
+
+    add ──► members ──(nobody is suspected)──► inside the engine
+                │                                   ▲
+                └──► suspects ──► alone ──(survives)┘
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from miao_queue.claims import Claim, Crashes
+from miao_worker.engine.types import SequenceOutput
+from miao_worker.engine_process import EngineProcess
+from miao_worker.execution import INTERNAL, Execution
+
+NoteCrashes = Callable[[Sequence[tuple[Claim, Crashes]]], None]
+
+_SUSPECT_AT = 2  # deaths
+_STEPS_ALONE = 8  # at first; twice as many after each further death
+_MAX_DOUBLINGS = 6
+
+
+class EngineBatch:
+    """Keeps the engine supplied with what should run.
+
+    `add` and `remove` may be called from any thread, the rest from one alone.
+    """
+
+    def __init__(self, engine: EngineProcess, max_crashes: int, note_crashes: NoteCrashes) -> None:
+        self._engine = engine
+        self._max_crashes = max_crashes
+        self._note_crashes = note_crashes
+        self._lock = threading.Lock()
+        self._members: dict[str, Execution] = {}  # by owner: all that should run
+        self._inside: dict[str, Execution] = {}  # by sequence id: those in the engine
+        self._suspects: deque[Execution] = deque()
+        self._alone: Execution | None = None
+        self._steps_left = 0
+        self._num_sequences = 0
+        self._is_down = False  # between two engines
+
+    @property
+    def is_isolating(self) -> bool:
+        """Whether a suspect runs alone, or is about to, and all others wait."""
+        return self._alone is not None or bool(self._suspects)
+
+    def add(self, execution: Execution) -> None:
+        """Run a generation, from the tokens that it has."""
+        with self._lock:
+            self._members[execution.claim.owner] = execution
+            if execution.crashes.total >= _SUSPECT_AT:
+                self._suspects.append(execution)
+            elif not (self._is_down or self.is_isolating):
+                self._enter(execution)
+
+    def remove(self, execution: Execution) -> None:
+        """Run it no longer; nothing more comes of it."""
+        with self._lock:
+            self._members.pop(execution.claim.owner, None)
+            self._leave(execution)
+
+    def receive(self, timeout_seconds: float) -> dict[Execution, list[SequenceOutput]]:
+        """What the next steps bring, by generation; empty after the timeout.
+
+        Raises EngineDiedError: `restart` must follow.
+        """
+        self._isolate()
+        steps = self._engine.receive(timeout_seconds, is_busy=bool(self._inside))
+        brought: dict[Execution, list[SequenceOutput]] = {}
+        with self._lock:
+            for step in steps:
+                for output in step.outputs:
+                    execution = self._inside.get(output.sequence_id)
+                    if execution is None:
+                        continue  # it has left
+                    brought.setdefault(execution, []).append(output)
+                    if output.finish_reason is not None:
+                        self._members.pop(execution.claim.owner, None)
+                        self._leave(execution, tell=False)
+        if self._alone in brought:
+            self._steps_left -= 1
+        return brought
+
+    def restart(self) -> None:
+        """Replace a dead engine. Whoever is at fault has its `end` set, and has left.
+
+        Raises ModelLoadError if the engine cannot load its model any more.
+        """
+        with self._lock:
+            self._is_down = True
+            victims = list(self._inside.values())
+            self._inside.clear()
+            self._suspects.clear()
+            self._alone = None
+        for execution in victims:
+            self._blame(execution, alone=len(victims) == 1)
+        self._note_crashes([(execution.claim, execution.crashes) for execution in victims])
+        self._engine.start()
+        with self._lock:
+            self._is_down = False
+            members = sorted(self._members.values(), key=_acceptance)
+            self._suspects.extend(e for e in members if e.crashes.total >= _SUSPECT_AT)
+            if not self._suspects:
+                self._enter_all()
+
+    def _blame(self, execution: Execution, *, alone: bool) -> None:
+        before = execution.crashes
+        execution.crashes = Crashes(before.total + 1, alone)
+        if alone and execution.crashes.total >= self._max_crashes:
+            execution.fail(INTERNAL, failure_message(execution.crashes))
+            with self._lock:
+                self._members.pop(execution.claim.owner, None)
+
+    def _isolate(self) -> None:
+        """Let the next suspect run alone, when it is time; in the end let all run."""
+        if self._alone is not None and self._has_survived(self._alone):
+            survivor = self._alone
+            self._tell_alone(survivor, is_alone=False)
+            with self._lock:
+                self._alone = None
+                if not self._suspects:
+                    self._enter_all()
+        while self._alone is None and self._suspects:
+            with self._lock:
+                suspect = self._suspects.popleft()
+                if suspect.claim.owner not in self._members:
+                    if not self._suspects:
+                        self._enter_all()
+                    continue
+                for execution in list(self._inside.values()):
+                    self._leave(execution)
+                self._alone = suspect
+            doublings = min(suspect.crashes.total - _SUSPECT_AT, _MAX_DOUBLINGS)
+            self._steps_left = _STEPS_ALONE << doublings
+            self._tell_alone(suspect, is_alone=True)  # before it can do harm
+            with self._lock:
+                if suspect.claim.owner in self._members:
+                    self._enter(suspect)
+
+    def _has_survived(self, execution: Execution) -> bool:
+        return self._steps_left <= 0 or execution.claim.owner not in self._members
+
+    def _tell_alone(self, execution: Execution, *, is_alone: bool) -> None:
+        crashes = execution.crashes
+        execution.crashes = Crashes(crashes.total, crashes.alone, runs_alone=is_alone)
+        self._note_crashes([(execution.claim, execution.crashes)])
+
+    # With the lock held
+
+    def _enter_all(self) -> None:
+        inside = {execution.claim.owner for execution in self._inside.values()}
+        for execution in sorted(self._members.values(), key=_acceptance):
+            if execution.claim.owner not in inside:
+                self._enter(execution)
+
+    def _enter(self, execution: Execution) -> None:
+        # An id of its own each time: what the engine still sends of an earlier
+        # stay is not taken for this one's.
+        self._num_sequences += 1
+        execution.sequence_id = f"{execution.claim.owner}-{self._num_sequences}"
+        self._inside[execution.sequence_id] = execution
+        self._engine.add(execution.request())
+
+    def _leave(self, execution: Execution, *, tell: bool = True) -> None:
+        if self._inside.pop(execution.sequence_id, None) is not None and tell:
+            self._engine.cancel(execution.sequence_id)
+
+
+def failure_message(crashes: Crashes) -> str:
+    """What a caller is told of a generation that is at fault."""
+    return f"the engine failed {crashes.total} times while it ran"
+
+
+def _acceptance(execution: Execution) -> int:
+    return execution.claim.record.accept_ms
