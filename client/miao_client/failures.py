@@ -14,6 +14,7 @@ from miao_client import errors
 
 DETAILS_KEY = "grpc-status-details-bin"
 DRAINING = "DRAINING"  # the ErrorInfo reason of a front that is about to stop
+JOURNAL_LOST = "JOURNAL_LOST"  # of one whose queue has forgotten a generation in mid-stream
 
 # What gRPC says of a stream that was cut, in statuses that can mean anything.
 _CUT_MARKS = ("rst_stream", "goaway", "stream removed", "connection reset", "socket closed")
@@ -57,6 +58,11 @@ class Failure:
     def is_busy(self) -> bool:
         """Whether the service refuses for now and may take the same call later."""
         return self.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the service no longer knows what the call names."""
+        return self.code is grpc.StatusCode.NOT_FOUND or self._reason == JOURNAL_LOST
 
     @property
     def retry_after(self) -> float | None:

@@ -7,9 +7,14 @@ gapless and without repeats:
                          |-- event (4, 7] --|             trimmed to (5, 7]
                               |-- event (5, 6] --|        delivered
                                     |-- event (7, 8] --|  DataLossError: 6 and 7 are missing
+
+What comes again, since a generation was made again or a connection repeats it,
+must be what was delivered: its tokens are compared with those that are held.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from miao.v1 import generation_pb2 as pb
 from miao_client import responses
@@ -23,8 +28,10 @@ class Progress:
     def __init__(self, generation_id: str | None = None, after: int = 0) -> None:
         self.generation_id = generation_id
         self.seen = after  # the last sequence number delivered
+        self.digest: int | None = None  # of the output up to there, once the service has said it
         self.accepted: Accepted | None = None
         self.ending: Ending | None = None
+        self._after = after
         self._attempts = 0
         self._texts: list[str] = []
         self._token_ids: list[int] = []
@@ -80,14 +87,25 @@ class Progress:
             raise InternalError("The service sent text without tokens.")
         if first > self.seen:
             raise self._gap(first)
+        if first < self.seen:
+            self._compare(event.tokens.token_ids, first)
         if event.sequence_number <= self.seen:
             return None
         chunk = _chunk(event, skip=self.seen - first)
         self.seen = chunk.sequence_number
+        self.digest = event.output_digest or None  # 0: a service that says none
         self._texts.append(chunk.text)
         self._token_ids.extend(chunk.token_ids)
         self._logprobs.extend(chunk.logprobs)
         return chunk
+
+    def _compare(self, token_ids: Sequence[int], first: int) -> None:
+        """Make sure that what an event repeats is what was delivered."""
+        begin = max(first, self._after)
+        again = token_ids[begin - first : self.seen - first]
+        place = begin - self._after
+        if list(again) != self._token_ids[place : place + len(again)]:
+            raise DataLossError("The generation was made again, and says something else now.")
 
     def _finish(self, event: pb.GenerationEvent) -> None:
         if event.sequence_number > self.seen:

@@ -21,7 +21,8 @@ class Recovery:
     A broken connection is tried again for `connect_timeout`, or for
     `reconnect_timeout` once the service has accepted the generation: it is
     stored then, and waits for its caller. A service that refuses for now is
-    asked again only where `wait_when_busy` allows it, or after acceptance.
+    asked again only where `wait_when_busy` allows it, or after acceptance; so is
+    one that has forgotten what it had accepted.
     """
 
     def __init__(
@@ -44,15 +45,21 @@ class Recovery:
         self._tries = 0
         self._broken_since = self._busy_since = None
 
-    def next_try(self, failure: Failure, *, accepted: bool) -> float:
+    def next_try(self, failure: Failure, *, accepted: bool, forgotten: bool = False) -> float:
         """Seconds to wait before the next try.
+
+        Args:
+            failure: How the last one ended.
+            accepted: Whether the service has accepted the generation.
+            forgotten: Whether it has forgotten it since, and is told again.
 
         Raises:
             MiaoError: There is none.
         """
         now = self._clock()
         self._tries += 1
-        if failure.is_broken_connection or (accepted and failure.is_busy):
+        comes_back = (accepted and failure.is_busy) or (forgotten and failure.is_forgotten)
+        if failure.is_broken_connection or comes_back:
             return self._after_break(failure, now, accepted)
         if failure.is_busy and self._settings.wait_when_busy > 0:
             return self._after_refusal(failure, now)
@@ -64,6 +71,8 @@ class Recovery:
         patience = settings.reconnect_timeout if accepted else settings.connect_timeout
         wait = max(self._backoff(), failure.retry_after or 0.0)
         if now + wait - self._broken_since > patience:
+            if failure.is_forgotten:
+                raise failure.to_error(self._not_found)
             targets = ", ".join(settings.targets)
             raise errors.UnavailableError(
                 f"No answer from {targets} in {patience:g} seconds: {failure.message}"

@@ -55,6 +55,7 @@ class StreamState:
         self.error: errors.MiaoError | None = None
         self._progress = Progress(generation_id, after)
         self._cancelled = False
+        self._is_forgotten = False  # by the service, after it had accepted it
         self._deadline = Deadline(timeout, clock)
         method = methods.GENERATE if submission else methods.FOLLOW
         self._recovery = Recovery(settings, method.not_found, clock)
@@ -77,10 +78,13 @@ class StreamState:
         remaining = self._deadline.remaining()
         if remaining == 0:
             raise self.fail(errors.DeadlineExceededError("The timeout is over."))
-        if self.generation_id is None and self.submission is not None:
+        begins = self.generation_id is None or self._is_forgotten
+        if begins and self.submission is not None:
             return NextCall(methods.GENERATE, self.submission.request, remaining)
         request = service_pb.FollowGenerationRequest(
-            generation_id=self.generation_id or "", after_sequence_number=self._progress.seen
+            generation_id=self.generation_id or "",
+            after_sequence_number=self._progress.seen,
+            output_digest=self._progress.digest,
         )
         return NextCall(methods.FOLLOW, request, remaining)
 
@@ -90,7 +94,10 @@ class StreamState:
         Raises:
             MiaoError: Tokens are missing, or the generation ended otherwise than well.
         """
-        self._recovery.progressed()
+        if self._is_forgotten and response.event.HasField("accepted"):
+            self._is_forgotten = False  # one that is forgotten again and again does not progress
+        else:
+            self._recovery.progressed()
         try:
             chunk = self._progress.take(response.event)
         except errors.MiaoError as error:
@@ -102,17 +109,21 @@ class StreamState:
     def failed(self, failure: Failure) -> float:
         """Seconds to wait before the stream goes on after a failed call.
 
-        The stream may be over instead: when it was cancelled before the service
-        had it.
+        A generation that the service has forgotten is submitted again, where
+        this stream has submitted it. The stream may be over instead: when it
+        was cancelled before the service had it.
 
         Raises:
             MiaoError: The stream cannot go on.
         """
-        if self._cancelled and self.generation_id is None:
+        accepted = self.generation_id is not None
+        if self._cancelled and (failure.is_forgotten or not accepted):
             self.over = True
             return 0.0
+        if accepted and self.submission is not None and failure.is_forgotten:
+            self._is_forgotten = True
         try:
-            wait = self._recovery.next_try(failure, accepted=self.generation_id is not None)
+            wait = self._recovery.next_try(failure, accepted=accepted, forgotten=self._is_forgotten)
         except errors.GenerationNotFoundError as error:
             raise self.fail(error) from None
         except errors.NotFoundError as error:

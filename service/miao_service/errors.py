@@ -11,6 +11,8 @@ FrontError
 ├── QueueUnavailableError    UNAVAILABLE         Redis does not answer
 ├── DrainingError            UNAVAILABLE         this front is about to stop
 ├── JournalLostError         DATA_LOSS           the journal holds less than the caller has seen
+│   └── GenerationLostError      DATA_LOSS       Redis no longer knows the generation
+├── OutputChangedError       DATA_LOSS           made again, it says something else than was seen
 └── UnexpectedError          INTERNAL            a fault of ours; the log has its id
 
 A message is for the caller and never holds prompt or output text.
@@ -211,6 +213,23 @@ class JournalLostError(FrontError):
 
     def __init__(self) -> None:
         super().__init__("the generation's journal was lost before its end could be read")
+
+
+class GenerationLostError(JournalLostError):
+    """Redis no longer knows a generation that had been accepted."""
+
+
+class OutputChangedError(FrontError):
+    """The generation was made again, and its tokens are not those that the caller has seen."""
+
+    code = grpc.StatusCode.DATA_LOSS
+    reason = "OUTPUT_CHANGED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the queue lost the end of the output; it was made again, and differently, so what "
+            "comes next does not continue what was sent before"
+        )
 
 
 class UnexpectedError(FrontError):

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
 from collections.abc import Coroutine
 from typing import Any
-
-from redis.exceptions import RedisError
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao_queue import events
-from miao_queue.records import CancelOutcome, Record, Submission, SubmitOutcome
-from miao_queue.store import Admission, GenerationStore
+from miao_queue.records import CancelOutcome, Record, Submission
+from miao_queue.store import GenerationStore
 from miao_service import paging
-from miao_service.errors import (
-    BacklogFullError,
-    GenerationNotFoundError,
-    JournalLostError,
-    NoWorkerError,
-    QueueUnavailableError,
-    RequestConflictError,
-)
+from miao_service.errors import GenerationLostError, GenerationNotFoundError, JournalLostError
 from miao_service.follower import Follower
 from miao_service.handlers import Call
 from miao_service.journal_reader import JournalReader
 from miao_service.resolution import Resolver
 from miao_service.settings import ServiceSettings
-
-logger = logging.getLogger(__name__)
+from miao_service.submitter import Submitter
 
 
 class GenerationServicer:
@@ -43,12 +33,9 @@ class GenerationServicer:
         reader: JournalReader,
     ) -> None:
         self._store = store
+        self._submitter = Submitter(settings, store)
         self._resolver = resolver
         self._reader = reader
-        self._admission = Admission(
-            backlog_limit=settings.backlog_limit,
-            require_worker=not settings.queue_without_worker,
-        )
         self._redis_timeout = settings.redis_timeout_seconds
         self._background: set[asyncio.Task[None]] = set()
         self.is_draining = False
@@ -60,12 +47,16 @@ class GenerationServicer:
         # Followed before it is submitted, so that the reader, when the submission
         # wakes it, looks at this journal too.
         follower = self._reader.follow(submission.generation_id, exists=False)
-        submitting = asyncio.ensure_future(self._submit(submission))
+        begun = time.monotonic()
+        submitting = asyncio.ensure_future(self._submitter.submit(submission))
         try:
             accepted = await asyncio.shield(submitting)
             follower.confirmed = True
             await call.send(events.accepted(accepted))
-            await _relay(follower, call)
+            while await _relay_until_lost(follower, call):
+                submitting = asyncio.ensure_future(self._submitter.submit_again(submission, begun))
+                await asyncio.shield(submitting)
+                follower.begin_again()
         except asyncio.CancelledError:
             self._reader.leave(follower)
             self._caller_left(submission, submitting, request.spec.on_disconnect, call)
@@ -78,7 +69,7 @@ class GenerationServicer:
     ) -> rpc.CreateGenerationResponse:
         # The call's deadline is for this answer, not for the generation.
         submission = await self._resolver.resolve(request.request_id, request.spec, call.tenant)
-        await self._submit(submission)
+        await self._submitter.submit(submission)
         record = await self._record(submission.generation_id, call)
         return rpc.CreateGenerationResponse(generation=record.to_generation())
 
@@ -87,9 +78,8 @@ class GenerationServicer:
         record = await self._record(request.generation_id, call)
         if record.finished is not None and record.tokens < seen:
             raise JournalLostError
-        follower = self._reader.follow(
-            record.generation_id, start=min(seen, record.tokens), seen=seen, exists=True
-        )
+        digest = request.output_digest if request.HasField("output_digest") else None
+        follower = self._reader.follow(record.generation_id, seen=seen, digest=digest, exists=True)
         try:
             if seen == 0:
                 await call.send(events.accepted(record.accepted))
@@ -135,28 +125,6 @@ class GenerationServicer:
         """Wait for what goes on behind calls that have ended."""
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def _submit(self, submission: Submission) -> pb.Accepted:
-        """Submit, and return what the stream begins with; a refusal has written nothing."""
-        async with asyncio.timeout(self._redis_timeout):
-            result = await self._store.submit(submission, self._admission)
-            match result.outcome:
-                case SubmitOutcome.ACCEPTED:
-                    submission.accepted.accept_time.FromMilliseconds(result.accept_ms)
-                    return submission.accepted
-                case SubmitOutcome.ATTACHED:
-                    record = await self._store.get(result.generation_id, submission.tenant)
-                    if record is None:  # it has expired this very moment
-                        raise QueueUnavailableError
-                    return record.accepted
-                case SubmitOutcome.CONFLICT:
-                    raise RequestConflictError(submission.request_id)
-                case SubmitOutcome.NO_WORKER:
-                    raise NoWorkerError(submission.model)
-                case SubmitOutcome.BACKLOG_FULL:
-                    raise BacklogFullError(
-                        submission.model, result.backlog, self._admission.backlog_limit
-                    )
-
     async def _record(self, generation_id: str, call: Call) -> Record:
         async with asyncio.timeout(self._redis_timeout):
             record = await asyncio.shield(self._store.get(generation_id, call.tenant))
@@ -181,21 +149,7 @@ class GenerationServicer:
         if goes_on:
             submitting.add_done_callback(_forget)
         else:
-            self._in_background(self._cancel_submitted(submission, submitting))
-
-    async def _cancel_submitted(
-        self, submission: Submission, submitting: asyncio.Future[pb.Accepted]
-    ) -> None:
-        try:
-            await submitting
-        except Exception:
-            return  # refused: there is nothing to cancel
-        try:
-            async with asyncio.timeout(self._redis_timeout):
-                await self._store.cancel(submission.generation_id, submission.tenant)
-        except (RedisError, OSError, TimeoutError) as error:
-            name = type(error).__name__
-            logger.warning("could not cancel %s: %s", submission.generation_id, name)
+            self._in_background(self._submitter.cancel(submission, submitting))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -207,6 +161,15 @@ async def _relay(follower: Follower, call: Call) -> None:
     while batch := await follower.next_batch():
         for payload in batch:
             await call.send(payload)
+
+
+async def _relay_until_lost(follower: Follower, call: Call) -> bool:
+    """Relay to the end, or until Redis has lost the generation; says whether it has."""
+    try:
+        await _relay(follower, call)
+    except GenerationLostError:
+        return True
+    return False
 
 
 def _is_over(time_remaining: float | None, submission: Submission) -> bool:

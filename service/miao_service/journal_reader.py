@@ -9,7 +9,8 @@ So a reader that stalls costs at most its buffer, and stops nobody.
 
     follow ──► lagging ──(nothing more to catch up)──► live
                   ▲                                      │
-                  └──────(more than its buffer waits)────┘
+                  ├──────(more than its buffer waits)────┤
+                  └──────(Redis was away)────────────────┘
 
 A generation that nobody here follows yet is followed from the start and live at
 once: its submission rings the wake stream in the same step.
@@ -20,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from redis.asyncio import Redis
@@ -28,11 +29,7 @@ from redis.exceptions import RedisError
 
 from miao_queue import events, keys
 from miao_queue.events import Position
-from miao_service.errors import (
-    FrontError,
-    JournalLostError,
-    QueueUnavailableError,
-)
+from miao_service.errors import FrontError, GenerationLostError, QueueUnavailableError
 from miao_service.faults import describe
 from miao_service.follower import Entry, Follower, order
 from miao_service.journal_connection import JournalConnection, Word
@@ -42,6 +39,7 @@ logger = logging.getLogger(__name__)
 _BLOCK_MS = 2000
 _ENTRIES_PER_READ = 64  # of each journal
 _QUIET_SECONDS = 10.0  # after which a silent journal is looked at: is it still there?
+_RESTORE_SECONDS = 3.0  # in which a worker that lives restores what Redis has forgotten
 _BACKOFF_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _WAKE_TTL_MS = 600_000
 
@@ -74,7 +72,9 @@ class JournalReader:
         self._outage_seconds = outage_seconds
         self._feeds: dict[bytes, list[Follower]] = {}
         self._last_entry: dict[bytes, float] = {}
+        self._missing_since: dict[bytes, float] = {}
         self._down_since: float | None = None
+        self._is_verified = asyncio.Event()  # that journals are those that were read before
 
     @property
     def num_followers(self) -> int:
@@ -86,20 +86,18 @@ class JournalReader:
         return keys.journal(generation_id).encode() in self._feeds
 
     def follow(
-        self, generation_id: str, *, start: int = 0, seen: int = 0, exists: bool
+        self, generation_id: str, *, seen: int = 0, digest: int | None = None, exists: bool
     ) -> Follower:
         """A new follower; `leave` must end it.
 
         Args:
             generation_id: whose journal.
-            start: how many tokens of the journal not to read.
-            seen: how many tokens the caller has; not below start.
+            seen: how many tokens the caller has.
+            digest: of the output up to there, if the caller knows it.
             exists: whether the generation is known to exist already.
         """
         key = keys.journal(generation_id).encode()
-        follower = Follower(
-            generation_id, Position(start), seen, limit_bytes=self._buffer_bytes, reader=self
-        )
+        follower = Follower(generation_id, seen, self._buffer_bytes, self, digest)
         follower.confirmed = exists
         follower.is_live = not exists and key not in self._feeds
         self._feeds.setdefault(key, []).append(follower)
@@ -115,6 +113,7 @@ class JournalReader:
         if not followers:
             self._feeds.pop(key, None)
             self._last_entry.pop(key, None)
+            self._missing_since.pop(key, None)
 
     def fail_all(self, error: FrontError) -> None:
         """End all streams with an error."""
@@ -123,15 +122,29 @@ class JournalReader:
 
     async def catch_up(self, follower: Follower) -> None:
         """Hand a lagging follower its next entries; make it live where there are none."""
+        if not self._is_verified.is_set():
+            await self._until_verified()
+        if follower.needs_anchor:
+            await self._anchor(follower)
+            return
         key = keys.journal(follower.generation_id)
-        entries = await self._patiently(
+        reply = await self._patiently(
             "XRANGE", key, f"({follower.position.entry_id}", "+", "COUNT", _ENTRIES_PER_READ
         )
-        if entries:
-            follower.take(_entries(entries))
+        if follower.needs_anchor:
+            return  # Redis was away meanwhile
+        if reply:
+            follower.take(_entries(reply))
             return
         follower.is_live = True
         await self._wake()
+
+    async def _anchor(self, follower: Follower) -> None:
+        """Find the place in the journal from which a doubted one is read."""
+        follower.needs_anchor = False  # before it is looked up: a doubt that comes meanwhile counts
+        key, limit = keys.journal(follower.generation_id), Position(follower.seen).entry_id
+        reply = await self._patiently("XREVRANGE", key, limit, "-", "COUNT", 1)
+        follower.anchor(next(_entries(reply), None))
 
     async def run(self) -> None:
         """Read for ever, whatever happens."""
@@ -139,6 +152,7 @@ class JournalReader:
         while True:
             try:
                 await self._verify(self._feeds)
+                self._is_verified.set()
                 while True:
                     await self._read_once()
                     failures, self._down_since = 0, None
@@ -148,6 +162,7 @@ class JournalReader:
             except Exception as error:
                 logger.error("reading journals failed unexpectedly: %s", describe(error))
             finally:
+                self._is_verified.clear()
                 await self._connection.drop()
             self._note_outage()
             await asyncio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
@@ -166,6 +181,7 @@ class JournalReader:
                 self._wake_id = entries[-1][0]
             elif key in self._feeds:
                 self._last_entry[key] = now
+                self._missing_since.pop(key, None)
                 self._deliver(key, cursors[key], entries)
         await self._verify_quiet(now)
 
@@ -190,30 +206,44 @@ class JournalReader:
 
     async def _verify_quiet(self, now: float) -> None:
         limit = now - _QUIET_SECONDS
-        quiet = {key: self._feeds[key] for key, last in self._last_entry.items() if last < limit}
-        if quiet:
-            self._last_entry.update(dict.fromkeys(quiet, now))
-            await self._verify(quiet)
+        quiet = [key for key, last in self._last_entry.items() if last < limit]
+        self._last_entry.update(dict.fromkeys(quiet, now))
+        await self._verify(quiet)
 
-    async def _verify(self, feeds: Mapping[bytes, list[Follower]]) -> None:
-        """Hold followers against what Redis has, after a gap in the reading or a long silence.
+    async def _verify(self, feeds: Iterable[bytes]) -> None:
+        """Look what Redis still has, after a gap in the reading or a long silence.
 
         Redis may have lost the end of a journal, or all of it. A worker that
         lives writes it again, perhaps cut differently.
         """
-        followers = [f for group in feeds.values() for f in group if f.confirmed]
+        followers = [f for key in feeds for f in self._feeds[key] if f.confirmed]
         if not followers:
             return
         pipeline = self._redis.pipeline(transaction=False)
         for follower in followers:
-            pipeline.hget(keys.generation(follower.generation_id), "tokens")
-        for follower, tokens in zip(followers, await pipeline.execute(), strict=True):
-            if follower.has_ended:
+            pipeline.exists(keys.generation(follower.generation_id))
+        for follower, exists in zip(followers, await pipeline.execute(), strict=True):
+            key = keys.journal(follower.generation_id).encode()
+            if follower.has_ended or key not in self._feeds:
                 continue
-            if tokens is None:
-                follower.fail(JournalLostError())
-            else:
-                follower.expect_rewrite(int(tokens))
+            if exists:
+                self._missing_since.pop(key, None)
+            elif self._is_missing_for_long(key):
+                follower.fail(GenerationLostError())
+            follower.doubt()
+
+    def _is_missing_for_long(self, key: bytes) -> bool:
+        now = time.monotonic()
+        since = self._missing_since.setdefault(key, now)
+        self._last_entry[key] = now - _QUIET_SECONDS + _RESTORE_SECONDS  # looked at again by then
+        return now - since >= _RESTORE_SECONDS
+
+    async def _until_verified(self) -> None:
+        try:
+            async with asyncio.timeout(self._outage_seconds):
+                await self._is_verified.wait()
+        except TimeoutError:
+            raise QueueUnavailableError from None
 
     async def _wake(self) -> None:
         """Make the shared read begin anew, now."""

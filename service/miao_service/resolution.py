@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
 
@@ -48,14 +49,15 @@ class Resolver:
         prompt = await self._prompt(model, spec)
         _check_against_model(model, spec, prompt)
         request_id = request_id or secrets.token_urlsafe(16)
-        job = _job(model, spec, prompt)
+        generation_id = records.generation_id(tenant, request_id)
+        job = _job(model, spec, prompt, generation_id)
         timeout_ms = self._timeout_ms(spec, time_remaining)
         return Submission(
             request_id=request_id,
             model=model.card.name,
             job=job,
             accepted=pb.Accepted(
-                generation_id=records.generation_id(tenant, request_id),
+                generation_id=generation_id,
                 request_id=request_id,
                 model=model.card.name,
                 num_prompt_tokens=len(prompt),
@@ -93,12 +95,14 @@ class Resolver:
         return max(1, int(self._settings.queue_timeout_seconds * 1000))
 
 
-def _job(model: ServedModel, spec: pb.GenerationSpec, prompt: Sequence[int]) -> Job:
+def _job(
+    model: ServedModel, spec: pb.GenerationSpec, prompt: Sequence[int], generation_id: str
+) -> Job:
     sampling = pb.Sampling()
     for source in (_NEUTRAL_SAMPLING, model.card.default_sampling, spec.sampling):
         sampling.MergeFrom(source)
     if not sampling.HasField("seed"):
-        sampling.seed = secrets.randbits(64)
+        sampling.seed = _default_seed(generation_id)
     stop_token_ids = set(spec.stop_token_ids)
     if not spec.ignore_eos:
         stop_token_ids.update(model.card.eos_token_ids)
@@ -111,6 +115,15 @@ def _job(model: ServedModel, spec: pb.GenerationSpec, prompt: Sequence[int]) -> 
         stop_token_ids=sorted(stop_token_ids),
         logprobs=spec.logprobs if spec.HasField("logprobs") else None,
     )
+
+
+def _default_seed(generation_id: str) -> int:
+    """64 bits that follow from the id, and so from tenant and request id.
+
+    Not drawn: a generation that Redis has lost is submitted again, perhaps at
+    another front, and must say the same.
+    """
+    return int.from_bytes(hashlib.sha256(generation_id.encode()).digest()[:8])
 
 
 def _check_against_model(

@@ -92,7 +92,12 @@ REQUESTS: dict[str, Fields] = {
     "miao.v1.GenerateRequest": _SUBMIT,
     "miao.v1.CreateGenerationRequest": _SUBMIT,
     "miao.v1.FollowGenerationRequest": Fields(
-        {**_BY_ID, "after_sequence_number": Between(0, 2**63 - 1)}, required=_ID_REQUIRED
+        {
+            **_BY_ID,
+            "after_sequence_number": Between(0, 2**63 - 1),
+            "output_digest": Anything(),
+        },
+        required=_ID_REQUIRED,
     ),
     "miao.v1.GetGenerationRequest": Fields(
         {**_BY_ID, "include_output": Anything()}, required=_ID_REQUIRED

@@ -12,7 +12,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from miao.v1 import generation_pb2 as pb
-from miao_client import Client, DataLossError, UnavailableError
+from miao_client import (
+    Client,
+    DataLossError,
+    GenerationNotFoundError,
+    InvalidRequestError,
+    UnavailableError,
+)
 
 
 @pytest.fixture
@@ -138,11 +144,43 @@ def test_without_any_service_it_gives_up_in_time() -> None:
     assert time.monotonic() - began < 2
 
 
-def test_a_generation_that_is_lost_after_a_break_is_data_loss(service: Any, client: Client) -> None:
+def test_a_generation_that_is_forgotten_is_submitted_again(service: Any, client: Client) -> None:
+    begun = [service.accepted(), service.tokens(1, "a"), service.tokens(2, "b"), service.cut]
+    service.script("Generate", begun, service.answer("a", "b", "c"))
+    service.script("FollowGeneration", service.Refuse(grpc.StatusCode.NOT_FOUND, "unknown"))
+    assert client.generate("hello").text == "abc"
+    first, second = service.requests("Generate")
+    assert first == second
+
+
+def test_one_whose_journal_was_lost_in_mid_stream_is_submitted_again(
+    service: Any, client: Client
+) -> None:
+    reason = error_details_pb2.ErrorInfo(reason="JOURNAL_LOST")
+
+    def lose() -> None:
+        raise service.Refuse(grpc.StatusCode.DATA_LOSS, "lost", reason)
+
+    service.script("Generate", [service.accepted(), service.tokens(1, "a"), service.cut])
+    service.script("FollowGeneration", [service.tokens(2, "b"), lose])
+    service.script("Generate", service.answer("a", "b", "c"))
+    assert [chunk.text for chunk in client.generate("hello")] == ["a", "b", "c"]
+
+
+def test_one_that_is_then_refused_says_so(service: Any, client: Client) -> None:
     service.script("Generate", [service.accepted(), service.cut])
     service.script("FollowGeneration", service.Refuse(grpc.StatusCode.NOT_FOUND, "unknown"))
-    with pytest.raises(DataLossError):
+    service.script("Generate", service.Refuse(grpc.StatusCode.INVALID_ARGUMENT, "not any more"))
+    with pytest.raises(InvalidRequestError, match="not any more"):
         client.generate("hello").result()
+
+
+def test_a_stream_that_only_follows_is_not_submitted(service: Any, client: Client) -> None:
+    service.script("FollowGeneration", [service.accepted(), service.tokens(1, "a"), service.cut])
+    service.script("FollowGeneration", service.Refuse(grpc.StatusCode.NOT_FOUND, "unknown"))
+    with pytest.raises(GenerationNotFoundError):
+        client.follow("gen-1").result()
+    assert not service.requests("Generate")
 
 
 def test_the_end_may_come_on_a_connection_of_its_own(service: Any, client: Client) -> None:

@@ -74,6 +74,7 @@ class Claimed:
     record: records.Record
     state: dict[bytes, bytes]
     tokens: int
+    token_ids: list[int]  # what it has said, or had said before it lost its end
 
 
 class ScriptedWorker:
@@ -91,8 +92,7 @@ class ScriptedWorker:
 
     def announce(self, ttl_ms: int = 600_000) -> None:
         self.presence.publish()
-        seconds, _ = self.redis.time()
-        self.presence.renew(seconds * 1000, ttl_ms)
+        self.presence.renew(ttl_ms)
 
     def claim(self) -> Claimed | None:
         queues = [keys.queue_key(name) for name in keys.queue_names(self.model)]
@@ -104,7 +104,8 @@ class ScriptedWorker:
         generation_id = reply[1].decode()
         state = dict(zip(reply[3][::2], reply[3][1::2], strict=True))
         record = records.Record.from_hash(generation_id, state)
-        return Claimed(generation_id, owner, record, state, record.tokens)
+        said = events.output(fields[1] for _, fields in reply[4]).token_ids
+        return Claimed(generation_id, owner, record, state, record.tokens, list(said))
 
     async def next(self) -> Claimed:
         """The next generation, as soon as there is one."""
@@ -123,7 +124,9 @@ class ScriptedWorker:
         if count > 1:
             tokens.text_lengths.extend([1] * count)
         end = claimed.tokens + count
-        event = events.tokens(end, claimed.record.attempt, tokens)
+        claimed.token_ids[claimed.tokens :] = tokens.token_ids
+        digest = events.digest(claimed.token_ids)
+        event = events.tokens(end, claimed.record.attempt, tokens, digest)
         code, _ = self._append(
             args=[claimed.generation_id, claimed.owner, claimed.tokens, end, event]
         )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao_queue import keys
@@ -186,40 +184,13 @@ async def test_a_journal_that_redis_has_lost_ends_the_stream(
 ) -> None:
     monkeypatch.setattr("miao_service.journal_reader._QUIET_SECONDS", 0.05)
     monkeypatch.setattr("miao_service.journal_reader._BLOCK_MS", 50)
+    monkeypatch.setattr("miao_service.journal_reader._RESTORE_SECONDS", 0.2)
     generation_id = await create(front)
     stream = aiter(follow(front, generation_id))
     await anext(stream)
     database.delete(keys.generation(generation_id), keys.journal(generation_id))
     refusal = await refused(stream)
     assert (refusal.code.name, refusal.reason) == ("DATA_LOSS", "JOURNAL_LOST")
-
-
-@pytest.mark.parametrize("cut", [1, 2, 3])
-async def test_a_rewritten_journal_may_be_cut_elsewhere(
-    front: Any, worker: Any, database: Any, as_text: Any, eventually: Any, cut: int
-) -> None:
-    """Redis comes back without the journal's end, and the worker writes it again."""
-    generation_id = await create(front)
-    claimed = await worker.next()
-    worker.say(claimed, "a", "b", "cd")
-    stream = aiter(follow(front, generation_id))
-    seen = [await anext(stream) for _ in range(4)]
-    assert as_text(seen) == "abcd"
-    claimed.tokens = cut if cut < 3 else 2
-    journal, state = keys.journal(generation_id), keys.generation(generation_id)
-    kept = database.xrange(journal, "-", f"{claimed.tokens}-0")
-    pipeline = database.pipeline()
-    pipeline.delete(journal)
-    for entry_id, fields in kept:
-        pipeline.xadd(journal, fields, id=entry_id)
-    pipeline.hset(state, "tokens", claimed.tokens)
-    pipeline.client_kill_filter(_type="normal", skipme=True)  # as a restart would
-    pipeline.execute()
-    (follower,) = front.front.reader._followers()
-    await eventually(lambda: follower.position.tokens == claimed.tokens)
-    worker.say(claimed, "abcdef"[claimed.tokens : 5], "f")
-    worker.finish(claimed)
-    assert as_text([response async for response in stream]) == "ef"
 
 
 async def test_a_stream_outlives_the_age_of_its_connection(

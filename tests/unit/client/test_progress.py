@@ -57,6 +57,28 @@ def test_an_event_that_straddles_loses_what_is_known() -> None:
     assert progress.result().attempts == 2
 
 
+@pytest.mark.parametrize("after", [0, 2])
+def test_what_comes_again_must_be_what_was_delivered(after: int) -> None:
+    for ids, again_ids in (([3, 4], [3, 9, 5]), ([3, 4, 5], [9, 4])):
+        progress = Progress(after=after)
+        for number, token_id in enumerate(ids, start=after + 1):
+            tokens = pb.Tokens(text="a", token_ids=[token_id])
+            progress.take(pb.GenerationEvent(sequence_number=number, tokens=tokens))
+        held = progress.result()
+        texts = pb.Tokens(text="aaa", token_ids=again_ids, text_lengths=[1] * len(again_ids))
+        again = pb.GenerationEvent(sequence_number=after + len(again_ids), tokens=texts)
+        with pytest.raises(DataLossError, match="something else"):
+            progress.take(again)
+        assert progress.result() == held
+
+
+def test_what_lies_before_the_beginning_is_not_compared() -> None:
+    progress = Progress(after=2)
+    progress.take(tokens(3, ["c"]))
+    assert progress.take(tokens(1, ["a"])) is None
+    assert progress.take(tokens(1, ["a", "b", "c", "d"])).text == "d"  # type: ignore[union-attr]
+
+
 def test_an_event_that_straddles_needs_its_text_lengths() -> None:
     progress = Progress()
     progress.take(tokens(1, ["a"]))

@@ -6,6 +6,8 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.any_pb2 import Any as Packed
+from google.rpc import error_details_pb2, status_pb2
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as service_pb
@@ -41,9 +43,9 @@ def finish(state: StreamState, reason: int, **fields: Any) -> None:
     receive(state, pb.GenerationEvent(sequence_number=1, finished=finished))
 
 
-def token(number: int) -> pb.GenerationEvent:
-    tokens = pb.Tokens(text="a", token_ids=[number])
-    return pb.GenerationEvent(sequence_number=number, tokens=tokens)
+def token(number: int, says: int | None = None, digest: int = 0) -> pb.GenerationEvent:
+    tokens = pb.Tokens(text="a", token_ids=[number if says is None else says])
+    return pb.GenerationEvent(sequence_number=number, tokens=tokens, output_digest=digest)
 
 
 def test_before_acceptance_the_same_request_is_sent_again() -> None:
@@ -77,14 +79,90 @@ def test_each_call_has_the_time_that_is_left() -> None:
         state.next_call()
 
 
-def test_a_generation_that_the_service_forgot_is_data_loss() -> None:
+def lost(code: grpc.StatusCode = grpc.StatusCode.DATA_LOSS, reason: str = "") -> Failure:
+    packed = Packed()
+    packed.Pack(error_details_pb2.ErrorInfo(reason=reason))
+    return Failure(code, "lost", status_pb2.Status(details=[packed]))
+
+
+FORGOTTEN = [lost(grpc.StatusCode.NOT_FOUND, "GENERATION_NOT_FOUND"), lost(reason="JOURNAL_LOST")]
+
+
+def test_following_says_which_output_was_seen() -> None:
     state = generate_state()
     receive(state, ACCEPTED)
+    receive(state, token(1, digest=77))
+    state.failed(BROKEN)
+    assert state.next_call().request == service_pb.FollowGenerationRequest(
+        generation_id="g", after_sequence_number=1, output_digest=77
+    )
+
+
+@pytest.mark.parametrize("failure", FORGOTTEN)
+def test_a_generation_that_the_service_forgot_is_submitted_again(failure: Failure) -> None:
+    state = generate_state()
+    first = state.next_call()
+    receive(state, ACCEPTED)
     receive(state, token(1))
+    state.failed(failure)
+    assert state.next_call() == first
+    state.failed(BROKEN)  # not accepted again yet
+    assert state.next_call() == first
+    receive(state, ACCEPTED)
+    assert receive(state, token(1)) is None
+    assert receive(state, token(2)).token_ids == (2,)
+    state.failed(BROKEN)
+    assert state.next_call().method is methods.FOLLOW
+    assert state.result().text == "aa"
+
+
+def test_one_that_is_made_again_differently_is_data_loss() -> None:
+    state = generate_state()
+    for event in (ACCEPTED, token(1), token(2)):
+        receive(state, event)
+    state.failed(FORGOTTEN[0])
+    receive(state, ACCEPTED)
+    receive(state, token(1))
+    with pytest.raises(errors.DataLossError, match="something else") as caught:
+        receive(state, token(2, says=9))
+    assert caught.value.result is not None
+    assert caught.value.result.token_ids == (1, 2)
+
+
+def test_one_that_is_forgotten_again_and_again_is_data_loss() -> None:
+    clock = Clock()
+    state = generate_state(clock=clock)
+    for event in (ACCEPTED, token(1)):
+        receive(state, event)
+
+    def accept_and_forget() -> None:
+        for _ in range(1000):
+            clock.now += state.failed(FORGOTTEN[0])
+            receive(state, ACCEPTED)
+
     with pytest.raises(errors.DataLossError) as caught:
-        state.failed(Failure(grpc.StatusCode.NOT_FOUND, "unknown"))
+        accept_and_forget()
+    assert 20 < clock.now <= 30
     assert caught.value.result is not None
     assert caught.value.result.text == "a"
+
+
+def test_one_that_was_cancelled_and_forgotten_is_not_submitted_again() -> None:
+    state = generate_state()
+    receive(state, ACCEPTED)
+    state.cancelled()
+    state.failed(FORGOTTEN[0])
+    assert state.over
+
+
+@pytest.mark.parametrize("failure", FORGOTTEN)
+def test_a_stream_that_only_follows_fails_with_what_it_follows(failure: Failure) -> None:
+    state = StreamState(Settings(), generation_id="g")
+    receive(state, ACCEPTED)
+    receive(state, token(1))
+    with pytest.raises((errors.GenerationNotFoundError, errors.DataLossError)):
+        state.failed(failure)
+    assert state.over
 
 
 def test_an_unknown_model_is_not_data_loss() -> None:

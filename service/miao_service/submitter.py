@@ -1,0 +1,105 @@
+"""Submitting generations: what the queue answers, and what that means for a caller."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+
+from redis.exceptions import RedisError
+
+from miao.v1 import generation_pb2 as pb
+from miao_queue.records import Submission, SubmitOutcome
+from miao_queue.store import Admission, GenerationStore
+from miao_service.errors import (
+    BacklogFullError,
+    GenerationLostError,
+    NoWorkerError,
+    QueueUnavailableError,
+    RequestConflictError,
+)
+from miao_service.settings import ServiceSettings
+
+logger = logging.getLogger(__name__)
+
+# What was accepted once is not refused for a limit that came later.
+_ANYTHING = Admission(backlog_limit=2**31, require_worker=False)
+_RETRY_SECONDS = 0.2
+
+
+class Submitter:
+    """Submits and takes back generations for streams that may end at any time."""
+
+    def __init__(self, settings: ServiceSettings, store: GenerationStore) -> None:
+        self._store = store
+        self._admission = Admission(
+            backlog_limit=settings.backlog_limit,
+            require_worker=not settings.queue_without_worker,
+        )
+        self._redis_timeout = settings.redis_timeout_seconds
+        self._outage_seconds = settings.follow_outage_seconds
+
+    async def submit(self, submission: Submission) -> pb.Accepted:
+        """Submit, and return what the stream begins with; a refusal has written nothing."""
+        return await self._submit(submission, self._admission)
+
+    async def submit_again(self, submission: Submission, begun: float) -> pb.Accepted:
+        """Submit what Redis has lost after it was accepted, as soon as Redis takes it.
+
+        Its time goes on from when it `begun`, by the monotonic clock.
+        """
+        deadline = time.monotonic() + self._outage_seconds
+        while True:
+            left_ms = submission.timeout_ms - int(1000 * (time.monotonic() - begun))
+            try:
+                return await self._submit(_limited(submission, max(1, left_ms)), _ANYTHING)
+            except RequestConflictError as error:
+                raise GenerationLostError from error  # the id has become another's
+            except (QueueUnavailableError, RedisError, OSError, TimeoutError) as error:
+                if time.monotonic() > deadline:
+                    raise QueueUnavailableError from error
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def cancel(self, submission: Submission, submitting: asyncio.Future[pb.Accepted]) -> None:
+        """End a generation that nobody waits for, once its submission is through."""
+        try:
+            await submitting
+        except Exception:
+            return  # refused: there is nothing to cancel
+        try:
+            async with asyncio.timeout(self._redis_timeout):
+                await self._store.cancel(submission.generation_id, submission.tenant)
+        except (RedisError, OSError, TimeoutError) as error:
+            name = type(error).__name__
+            logger.warning("could not cancel %s: %s", submission.generation_id, name)
+
+    async def _submit(self, submission: Submission, admission: Admission) -> pb.Accepted:
+        async with asyncio.timeout(self._redis_timeout):
+            result = await self._store.submit(submission, admission)
+            match result.outcome:
+                case SubmitOutcome.ACCEPTED:
+                    submission.accepted.accept_time.FromMilliseconds(result.accept_ms)
+                    return submission.accepted
+                case SubmitOutcome.ATTACHED:
+                    record = await self._store.get(result.generation_id, submission.tenant)
+                    if record is None:  # it has expired this very moment
+                        raise QueueUnavailableError
+                    return record.accepted
+                case SubmitOutcome.CONFLICT:
+                    raise RequestConflictError(submission.request_id)
+                case SubmitOutcome.NO_WORKER:
+                    raise NoWorkerError(submission.model)
+                case SubmitOutcome.BACKLOG_FULL:
+                    raise BacklogFullError(
+                        submission.model, result.backlog, admission.backlog_limit
+                    )
+
+
+def _limited(submission: Submission, timeout_ms: int) -> Submission:
+    """The submission with no more time than this."""
+    return dataclasses.replace(
+        submission,
+        timeout_ms=timeout_ms,
+        queue_timeout_ms=min(timeout_ms, submission.queue_timeout_ms),
+    )
