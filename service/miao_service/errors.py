@@ -9,6 +9,7 @@ FrontError
 ├── BacklogFullError         RESOURCE_EXHAUSTED  come back later
 ├── QueueFullError           RESOURCE_EXHAUSTED  Redis has no memory left
 ├── QueueUnavailableError    UNAVAILABLE         Redis does not answer
+├── UnsafeAcceptanceError    UNAVAILABLE         stored, but not as safely as promised
 ├── DrainingError            UNAVAILABLE         this front is about to stop
 ├── JournalLostError         DATA_LOSS           the journal holds less than the caller has seen
 │   └── GenerationLostError      DATA_LOSS       Redis no longer knows the generation
@@ -192,6 +193,20 @@ class QueueUnavailableError(FrontError):
 
     def __init__(self) -> None:
         super().__init__("the queue does not answer at the moment")
+
+
+class UnsafeAcceptanceError(FrontError):
+    """The generation is stored, but not known to be where an acceptance must have arrived."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "NOT_DURABLE"
+    retry_after_seconds = 1.0
+
+    def __init__(self, request_id: str, why: str) -> None:
+        super().__init__(
+            f"the request cannot be called accepted: {why}; the same request_id {request_id!r} "
+            "attaches to it later"
+        )
 
 
 class DrainingError(FrontError):

@@ -36,6 +36,8 @@ _MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
+_WAITING_CONNECTIONS = 256
+_EXPIRE_SECONDS = 1.0  # between two looks for what has waited too long
 
 
 class Front:
@@ -45,12 +47,15 @@ class Front:
         front_id = f"front-{secrets.token_hex(8)}"
         self._settings = settings
         # Each has connections of its own, so that a burst of calls stops neither
-        # the streams that are open nor the look at the models.
+        # the streams that are open nor the look at the models. An acceptance that
+        # must be safe keeps its connection for as long as Redis's disk takes.
+        many = _WAITING_CONNECTIONS if settings.acceptance.is_asked_for else 32
         commands, journals, looks = (
-            connect_async(settings.redis_url, max_connections=count) for count in (32, 16, 4)
+            connect_async(settings.redis_url, max_connections=count) for count in (many, 16, 4)
         )
         self._clients = (commands, journals, looks)
         self.catalog = ModelCatalog(looks)
+        self._waiting = GenerationStore(looks, front_id)
         self.reader = JournalReader(
             journals,
             front_id,
@@ -59,7 +64,7 @@ class Front:
         )
         self._generations = GenerationServicer(
             settings,
-            GenerationStore(commands, front_id),
+            GenerationStore(commands, front_id, settings.acceptance),
             Resolver(self.catalog, settings),
             self.reader,
         )
@@ -76,6 +81,7 @@ class Front:
         self._tasks = [
             asyncio.create_task(self.reader.run(), name="journal-reader"),
             asyncio.create_task(self._keep_looking(), name="model-catalog"),
+            asyncio.create_task(self._keep_expiring(), name="overdue"),
         ]
         await self._server.start()
         return port
@@ -141,6 +147,19 @@ class Front:
         while True:
             await asyncio.sleep(self._settings.refresh_seconds)
             await self._look()
+
+    async def _keep_expiring(self) -> None:
+        """End what waits for longer than it may; every front does, since any may be the last."""
+        while True:
+            await asyncio.sleep(_EXPIRE_SECONDS)
+            try:
+                async with asyncio.timeout(self._settings.redis_timeout_seconds):
+                    while await self._waiting.expire_overdue():
+                        pass
+            except (RedisError, OSError, TimeoutError):
+                continue  # the look at the models says it
+            except Exception as error:
+                logger.error("looking for what is overdue failed: %s", describe(error))
 
     async def _look(self) -> None:
         """Look at Redis and the models, and tell health."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
+
+from miao_queue.durability import Durability, Safety
 
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
@@ -15,8 +17,11 @@ class SettingsError(ValueError):
     """A setting has a value that it cannot have."""
 
 
-def _setting(default: Any, env: str, text: str, *, least: float = 0) -> Any:
-    return field(default=default, metadata={"env": env, "help": text, "least": least})
+def _setting(
+    default: Any, env: str, text: str, *, least: float = 0, words: Iterable[str] = ()
+) -> Any:
+    metadata = {"env": env, "help": text, "least": least, "words": tuple(words)}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,13 @@ class ServiceSettings:
     max_timeout_seconds: float = _setting(
         86400.0, "MIAO_MAX_TIMEOUT_SECONDS", "the longest a generation may take", least=0.001
     )
+    durability: str = _setting(
+        Safety.SERVER.value,
+        "MIAO_DURABILITY",
+        "when to answer that a generation is accepted: server (when Redis has it), fsync (when it "
+        "is on the disk of Redis), replica (when a replica has it too)",
+        words=Safety,
+    )
     drain_seconds: float = _setting(
         20.0, "MIAO_DRAIN_SECONDS", "how long open streams may go on after SIGTERM"
     )
@@ -77,7 +89,15 @@ class ServiceSettings:
             value, least = getattr(self, entry.name), entry.metadata["least"]
             if isinstance(value, int | float) and value < least:
                 raise SettingsError(f"{_option(entry)} must be at least {least}, not {value}")
+            words = entry.metadata["words"]
+            if words and value not in words:
+                raise SettingsError(f"{_option(entry)} must be {', '.join(words)}, not {value!r}")
         parse_address(self.listen)
+
+    @property
+    def acceptance(self) -> Durability:
+        """How safe an acceptance must be; half of Redis's time is for waiting."""
+        return Durability(Safety(self.durability), int(self.redis_timeout_seconds * 500))
 
     @classmethod
     def read(cls, argv: Sequence[str], environ: Mapping[str, str]) -> ServiceSettings:

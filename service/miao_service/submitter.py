@@ -10,6 +10,7 @@ import time
 from redis.exceptions import RedisError
 
 from miao.v1 import generation_pb2 as pb
+from miao_queue.durability import NotDurableError
 from miao_queue.records import Submission, SubmitOutcome
 from miao_queue.store import Admission, GenerationStore
 from miao_service.errors import (
@@ -18,6 +19,7 @@ from miao_service.errors import (
     NoWorkerError,
     QueueUnavailableError,
     RequestConflictError,
+    UnsafeAcceptanceError,
 )
 from miao_service.settings import ServiceSettings
 
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 # What was accepted once is not refused for a limit that came later.
 _ANYTHING = Admission(backlog_limit=2**31, require_worker=False)
+_PASSING = (QueueUnavailableError, UnsafeAcceptanceError)
 _RETRY_SECONDS = 0.2
 
 
@@ -56,7 +59,7 @@ class Submitter:
                 return await self._submit(_limited(submission, max(1, left_ms)), _ANYTHING)
             except RequestConflictError as error:
                 raise GenerationLostError from error  # the id has become another's
-            except (QueueUnavailableError, RedisError, OSError, TimeoutError) as error:
+            except (*_PASSING, RedisError, OSError, TimeoutError) as error:
                 if time.monotonic() > deadline:
                     raise QueueUnavailableError from error
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -76,7 +79,10 @@ class Submitter:
 
     async def _submit(self, submission: Submission, admission: Admission) -> pb.Accepted:
         async with asyncio.timeout(self._redis_timeout):
-            result = await self._store.submit(submission, admission)
+            try:
+                result = await self._store.submit(submission, admission)
+            except NotDurableError as error:
+                raise UnsafeAcceptanceError(submission.request_id, str(error)) from error
             match result.outcome:
                 case SubmitOutcome.ACCEPTED:
                     submission.accepted.accept_time.FromMilliseconds(result.accept_ms)

@@ -10,8 +10,11 @@ from redis.asyncio import Redis
 
 from miao.v1 import generation_pb2 as pb
 from miao_queue import events, keys, records, scripts
+from miao_queue.durability import Durability
 from miao_queue.records import CancelOutcome, Record, Submission, SubmitOutcome
 from miao_queue.rq_jobs import RqJobs, Word
+
+_AS_REDIS_IS_SET = Durability()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,12 @@ class Page:
 class GenerationStore:
     """A front's view of the generations in Redis."""
 
-    def __init__(self, connection: Redis, front_id: str) -> None:
+    def __init__(
+        self, connection: Redis, front_id: str, durability: Durability = _AS_REDIS_IS_SET
+    ) -> None:
         self._redis: Any = connection  # its annotations mix what both kinds of client return
         self._front_id = front_id
+        self._durability = durability
         self._jobs = RqJobs()
         self._submit = scripts.load_async(connection, "submit")
         self._cancel = scripts.load_async(connection, "cancel")
@@ -58,10 +64,10 @@ class GenerationStore:
         """Admit and enqueue in one step; a refused submission has written nothing.
 
         Also wakes this front's journal reader, so that it looks at the new
-        journal at once.
+        journal at once. Raises NotDurableError where it is submitted, but not
+        known to be as safe as it must be.
         """
-        args = self._submit_words(submission, admission)
-        outcome, number = await self._submit(args=args)
+        outcome, number = await self._run_submit(self._submit_words(submission, admission))
         result = SubmitOutcome(outcome.decode())
         return Submitted(
             result,
@@ -159,6 +165,18 @@ class GenerationStore:
                 index, f"({score}", "-inf", start=0, num=count, withscores=True
             )
         return [(member.decode(), score) for member, score in rows]
+
+    async def _run_submit(self, words: list[Word]) -> Any:
+        if not self._durability.is_asked_for:
+            return await self._submit(args=words)
+        pipeline = self._redis.pipeline(transaction=False)
+        await self._submit(args=words, client=pipeline)
+        self._durability.ask(pipeline)
+        reply, answer = await pipeline.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise reply
+        self._durability.check(answer)
+        return reply
 
     def _submit_words(self, submission: Submission, admission: Admission) -> list[Word]:
         queue = keys.queue_name(submission.model, submission.priority)

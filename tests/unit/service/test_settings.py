@@ -26,6 +26,7 @@ def test_arguments_win_over_the_environment_and_that_over_defaults() -> None:
         ({"MIAO_QUEUE_WITHOUT_WORKER": "maybe"}, "MIAO_QUEUE_WITHOUT_WORKER must be yes or no"),
         ({"MIAO_LISTEN": "here"}, "--listen must be host:port, not 'here'"),
         ({"MIAO_LISTEN": "localhost:99999"}, "--listen must be host:port"),
+        ({"MIAO_DURABILITY": "often"}, "--durability must be server, fsync, replica, not 'often'"),
         ({"REDIS_URL": "http://x"}, "the address of Redis must start with"),
     ],
 )
