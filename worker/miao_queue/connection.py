@@ -9,7 +9,8 @@ from __future__ import annotations
 from redis import Redis, exceptions
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
-from redis.backoff import ExponentialBackoff
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 SCHEMES = ("redis://", "rediss://", "unix://")
@@ -41,7 +42,8 @@ def connect(url: str) -> Redis:
 def connect_async(url: str, max_connections: int = 64) -> AsyncRedis:
     """An asynchronous client. Replies are bytes.
 
-    A burst of commands waits for one of the connections instead of failing.
+    A burst of commands waits for one of the connections instead of failing. A
+    command on a connection that broke unnoticed is sent again on a fresh one.
     """
     check_url(url)
     pool = BlockingConnectionPool.from_url(
@@ -51,6 +53,7 @@ def connect_async(url: str, max_connections: int = 64) -> AsyncRedis:
         health_check_interval=10,
         max_connections=max_connections,
         timeout=_SOCKET_TIMEOUT_SECONDS,
+        retry=AsyncRetry(NoBackoff(), retries=1),
     )
     return AsyncRedis.from_pool(pool)
 

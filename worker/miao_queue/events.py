@@ -46,7 +46,7 @@ def digest(token_ids: Sequence[int], start: int = 0) -> int:
     return zlib.crc32(struct.pack(f"<{len(token_ids)}I", *token_ids), start)
 
 
-def tokens(sequence_number: int, attempt: int, tokens: pb.Tokens, output_digest: int = 0) -> bytes:
+def tokens(sequence_number: int, attempt: int, tokens: pb.Tokens, output_digest: int) -> bytes:
     """An event of new tokens, the last of which has the sequence number."""
     return _encode(
         pb.GenerationEvent(

@@ -105,7 +105,7 @@ class EngineBatch:
         for execution in victims:
             self._blame(execution, alone=len(victims) == 1)
         self._note_crashes([(execution.claim, execution.crashes) for execution in victims])
-        self._engine.start()
+        self._engine.restart()
         with self._lock:
             self._is_down = False
             members = sorted(self._members.values(), key=_acceptance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -24,6 +25,11 @@ class EngineDiedError(Exception):
 # another one is there in the time that the model takes to load.
 _PRELOADED = ["miao_worker.engine_preload"]
 
+_RELOAD_SECONDS = 10.0  # that a reload may take besides three times the first load's
+_RELOAD_PAUSES = (0.1, 0.5, 2.0, 5.0)
+
+_log = logging.getLogger(__name__)
+
 
 class EngineProcess:
     """One engine in a process of its own; `start` it again after it died.
@@ -42,6 +48,7 @@ class EngineProcess:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection[Command, object] | None = None
         self._last_step = 0.0
+        self._load_seconds = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -49,7 +56,55 @@ class EngineProcess:
 
     def start(self) -> ModelCard:
         """Start the process and wait until its model is loaded; raises ModelLoadError."""
+        began = time.monotonic()
+        card = self._start(limit_seconds=None)
+        self._load_seconds = time.monotonic() - began
+        return card
+
+    def restart(self) -> None:
+        """Start an engine in place of one that died.
+
+        What once has loaded will again, unless something passing is in the way: a
+        load that fails or takes far longer than the first is tried again. Raises
+        ModelLoadError when that does not help.
+        """
+        limit_seconds = _RELOAD_SECONDS + 3 * self._load_seconds
+        for pause_seconds in _RELOAD_PAUSES:
+            try:
+                self._start(limit_seconds)
+                return
+            except ModelLoadError as error:
+                _log.warning("the engine does not start: %s", error)
+                time.sleep(pause_seconds)
+        self._start(limit_seconds)
+
+    def _start(self, limit_seconds: float | None) -> ModelCard:
         self.kill()
+        connection = self._spawn()
+        try:
+            if not connection.poll(limit_seconds):
+                raise ModelLoadError(f"it has not loaded in {limit_seconds:.0f} s")
+            reply = connection.recv()
+        except ModelLoadError:
+            self.kill()
+            raise
+        except (EOFError, OSError):
+            status = self._exit_status()
+            self.kill()
+            raise ModelLoadError(
+                f"the engine's process ended while it loaded {self._config.model} "
+                f"(exit status {status}); is there enough memory?"
+            ) from None
+        if isinstance(reply, Failed):
+            self.kill()
+            raise ModelLoadError(reply.message)
+        assert isinstance(reply, Ready)
+        with self._sending:
+            self._connection = connection
+        self._last_step = time.monotonic()
+        return ModelCard.FromString(reply.card)
+
+    def _spawn(self) -> Connection[Command, object]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=engine_host.run,
@@ -63,22 +118,13 @@ class EngineProcess:
         process.start()
         theirs.close()
         self._process = process
-        try:
-            reply = ours.recv()
-        except EOFError:
-            self.kill()
-            raise ModelLoadError(
-                f"the engine's process ended while it loaded {self._config.model} "
-                f"(exit status {process.exitcode}); is there enough memory?"
-            ) from None
-        if isinstance(reply, Failed):
-            self.kill()
-            raise ModelLoadError(reply.message)
-        assert isinstance(reply, Ready)
-        with self._sending:
-            self._connection = ours
-        self._last_step = time.monotonic()
-        return ModelCard.FromString(reply.card)
+        return ours
+
+    def _exit_status(self) -> int | None:
+        if self._process is None:
+            return None
+        self._process.join(1.0)
+        return self._process.exitcode
 
     def add(self, request: SequenceRequest) -> None:
         """Run a sequence."""

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -26,9 +26,16 @@ MODEL = "tiny"
 class Worker:
     """A worker in a process group of its own."""
 
-    def __init__(self, redis_url: str, model: Path, log: Path, *options: str) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        model: Path,
+        log: Path,
+        *options: str,
+        program: Sequence[str] = ("-m", "miao_worker"),
+    ) -> None:
         self._log = log
-        command = [sys.executable, "-m", "miao_worker", "--redis-url", redis_url]
+        command = [sys.executable, *program, "--redis-url", redis_url]
         command += ["--model", str(model), "--name", MODEL, "--num-threads", "1"]
         command += ["--cache-gib", "0.01", "--device", "cpu", *options]
         with log.open("ab") as output:
@@ -155,9 +162,9 @@ def start_worker(
 ) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
-    def start(*options: str) -> Worker:
+    def start(*options: str, program: Sequence[str] = ("-m", "miao_worker")) -> Worker:
         log = tmp_path / f"worker{len(workers)}.log"
-        workers.append(Worker(redis_url, tiny_model, log, *options))
+        workers.append(Worker(redis_url, tiny_model, log, *options, program=program))
         return workers[-1]
 
     yield start

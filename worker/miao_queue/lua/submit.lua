@@ -34,6 +34,7 @@ redis.call('HSET', gen, 'status', 'queued', 'fingerprint', fingerprint, 'model',
   'tenant', tenant, 'accept_ms', now, 'deadline_ms', now + tonumber(ARGV[8]),
   'queue_deadline_ms', now + tonumber(ARGV[9]), 'tokens', 0, 'attempt', 0,
   unpack(ARGV, 11, 10 + fields))
+redis.call('DEL', journal_key(id))  -- of one that Redis has lost but for this
 redis.call('ZADD', 'miao:waiting', now + math.min(tonumber(ARGV[8]), tonumber(ARGV[9])), id)
 list_for_tenant(id, tenant, now, tonumber(redis.call('HGET', gen, 'retention_seconds')))
 run_commands(11 + fields)

@@ -1,0 +1,42 @@
+"""A worker, run as a program, whose engine dies of prompts that hold a certain token."""
+
+from __future__ import annotations
+
+import os
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from miao_worker import cli, engine_host
+from miao_worker.engine.config import EngineConfig
+
+POISON = 77  # a prompt that holds this token kills the engine in its second step
+
+
+def run_poisoned(connection: Connection[Any, Any], config: EngineConfig, name: str) -> None:
+    """As `engine_host.run`, with an engine that may be poisoned."""
+    from miao_worker.engine import engine, types
+
+    class PoisonedEngine(engine.Engine):
+        num_poisoned_steps = 0
+        is_poisoned = False
+
+        def add(self, request: types.SequenceRequest) -> None:
+            self.is_poisoned = self.is_poisoned or POISON in request.prompt_token_ids
+            super().add(request)
+
+        def step(self) -> types.StepOutput:
+            self.num_poisoned_steps += self.is_poisoned
+            if self.num_poisoned_steps == 2:
+                os._exit(9)
+            return super().step()
+
+    engine.Engine = PoisonedEngine  # type: ignore[misc]
+    run_engine(connection, config, name)
+
+
+run_engine = engine_host.run
+
+if __name__ == "__main__":
+    engine_host.run = run_poisoned
+    sys.exit(cli.main(sys.argv[1:]))

@@ -1,0 +1,197 @@
+"""An engine's deaths: all goes on, and whoever causes them is found and ended alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from miao.internal.v1.queue_pb2 import Job
+from miao.v1 import generation_pb2 as pb
+from miao_queue.claims import Claim, Crashes
+from miao_queue.records import Record, Status
+from miao_worker.bundled import bundled_model_path
+from miao_worker.engine.types import (
+    EngineStats,
+    FinishReason,
+    SequenceOutput,
+    SequenceRequest,
+    StepOutput,
+)
+from miao_worker.engine_batch import EngineBatch
+from miao_worker.engine_process import EngineDiedError
+from miao_worker.execution import Execution
+
+TOKENIZER = Tokenizer.from_file(str(bundled_model_path() / "tokenizer.json"))
+MAX_CRASHES = 3
+
+
+class FakeEngine:
+    """Says token p at position p; dies in the step that a poison takes effect in.
+
+    poisons: by the first prompt token, the position at which the engine dies.
+    kills: numbers of the steps at which it dies for no one's fault.
+    """
+
+    def __init__(self, poisons: dict[int, int], kills: Sequence[int] = ()) -> None:
+        self._poisons = poisons
+        self._kills = set(kills)
+        self._sequences: dict[str, tuple[SequenceRequest, int]] = {}
+        self._late: list[SequenceOutput] = []
+        self.num_steps = 0
+        self.deaths: list[set[int]] = []  # who was there, by the first prompt token
+
+    def add(self, request: SequenceRequest) -> None:
+        assert request.sequence_id not in self._sequences
+        self._sequences[request.sequence_id] = (request, len(request.output_token_ids))
+
+    def cancel(self, sequence_id: str) -> None:
+        request, position = self._sequences.pop(sequence_id, (None, 0))
+        if request is not None:  # a step that was under way still brings something
+            self._late.append(SequenceOutput(sequence_id, token_ids=(position,)))
+
+    def restart(self) -> None:
+        self._sequences.clear()
+
+    def receive(self, timeout_seconds: float, *, is_busy: bool) -> list[StepOutput]:
+        assert is_busy == bool(self._sequences)
+        self.num_steps += 1
+        if self.num_steps in self._kills or any(map(self._kills_it, self._sequences.values())):
+            self.deaths.append({r.prompt_token_ids[0] for r, _ in self._sequences.values()})
+            self._sequences.clear()
+            raise EngineDiedError
+        outputs, self._late = self._late, []
+        for sequence_id, (request, position) in list(self._sequences.items()):
+            reason = None
+            if position + 1 == request.sampling.max_tokens:
+                reason = FinishReason.LENGTH
+                del self._sequences[sequence_id]
+            else:
+                self._sequences[sequence_id] = (request, position + 1)
+            outputs.append(SequenceOutput(sequence_id, (position,), finish_reason=reason))
+        return [StepOutput(tuple(outputs), EngineStats(0, 0, 0, 0, 0, 0))]
+
+    def _kills_it(self, sequence: tuple[SequenceRequest, int]) -> bool:
+        request, position = sequence
+        return position >= self._poisons.get(request.prompt_token_ids[0], 1 << 30)
+
+
+def execution(number: int, max_tokens: int, crashes: int = 0) -> Execution:
+    record = Record(
+        generation_id=f"g{number}",
+        request_id="r",
+        model="m",
+        tenant="t",
+        queue="m:normal",
+        status=Status.RUNNING,
+        attempt=1,
+        tokens=0,
+        crashes=crashes,
+        crashed_alone=False,
+        accept_ms=number,
+        deadline_ms=1 << 60,
+        queue_deadline_ms=1 << 60,
+        retention_seconds=1,
+        accepted=pb.Accepted(),
+        worker="w",
+        claimed_ms=0,
+        first_token_ms=None,
+        finished=None,
+    )
+    job = Job(prompt_token_ids=[number], max_tokens=max_tokens)
+    claim = Claim(record, job, f"o{number}", entries=(), now_ms=0, state={})
+    return Execution(claim, TOKENIZER, str)
+
+
+class Harness:
+    """Drives a batch as the runner does, and keeps what it notes of crashes."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.noted: list[tuple[str, Crashes]] = []
+        self.batch = EngineBatch(engine, MAX_CRASHES, self._note)  # type: ignore[arg-type]
+
+    def run(self, executions: Sequence[Execution], max_steps: int = 5000) -> None:
+        for one in executions:
+            self.batch.add(one)
+        while any(one.end is None for one in executions):
+            assert self.engine.num_steps < max_steps
+            try:
+                for one, outputs in self.batch.receive(0.0).items():
+                    one.advance(outputs, now_ms=0)
+                    if one.end is not None:
+                        self.batch.remove(one)
+            except EngineDiedError:
+                self.batch.restart()
+
+    def _note(self, crashes: Sequence[tuple[Claim, Crashes]]) -> None:
+        self.noted += [(claim.owner, known) for claim, known in crashes]
+
+
+def assert_whole(one: Execution) -> None:
+    assert one.end is not None
+    assert one.end.reason == pb.FINISH_REASON_LENGTH
+    assert one.token_ids == list(range(one.claim.job.max_tokens))
+
+
+def test_one_death_stops_nobody() -> None:
+    engine = FakeEngine({}, kills=[5])
+    members = [execution(i, 20) for i in range(4)]
+    Harness(engine).run(members)
+    for one in members:
+        assert_whole(one)
+    assert engine.num_steps == 21  # together all the time
+
+
+@pytest.mark.parametrize("num_neighbours", [0, 1, 7])
+@pytest.mark.parametrize("position", [0, 5])
+def test_a_poison_ends_after_three_deaths_and_its_neighbours_do_not(
+    num_neighbours: int, position: int
+) -> None:
+    engine = FakeEngine({0: position})
+    poison, *neighbours = [execution(i, 40) for i in range(num_neighbours + 1)]
+    harness = Harness(engine)
+    harness.run([poison, *neighbours])
+    assert poison.end is not None
+    assert poison.end.error.message == "the engine failed 3 times while it ran"
+    assert poison.token_ids == list(range(position))
+    for one in neighbours:
+        assert_whole(one)
+    assert len(engine.deaths) == 3
+    assert engine.deaths[-1] == {0}
+
+
+def test_a_suspect_is_told_of_before_it_runs_alone() -> None:
+    harness = Harness(FakeEngine({}))
+    suspect, other = execution(1, 30, crashes=2), execution(2, 30)
+    harness.run([other, suspect])
+    assert harness.noted[0] == ("o1", Crashes(2, alone=False, runs_alone=True))
+    assert harness.noted[-1] == ("o1", Crashes(2, alone=False, runs_alone=False))
+    assert_whole(suspect)
+    assert_whole(other)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    poison=st.none() | st.integers(0, 59),
+    kills=st.lists(st.integers(1, 60), max_size=2, unique=True),
+    known=st.lists(st.integers(0, 2), min_size=6, max_size=6),
+)
+def test_whatever_dies_all_but_the_poison_say_everything_once(
+    lengths: list[int], poison: int | None, kills: list[int], known: list[int]
+) -> None:
+    engine = FakeEngine({} if poison is None else {0: poison}, kills)
+    members = [execution(i, length, known[i]) for i, length in enumerate(lengths)]
+    Harness(engine).run(members)
+    for i, one in enumerate(members):
+        lethal = i == 0 and poison is not None and poison < lengths[0]
+        blamed = any(death == {i} for death in engine.deaths)
+        if not lethal and not blamed:
+            assert_whole(one)
+        assert one.token_ids == list(range(len(one.token_ids)))
+        if lethal:
+            assert one.end is not None
+            assert one.end.reason == pb.FINISH_REASON_ERROR
