@@ -21,8 +21,20 @@ _LABELLED = [intent for intent in INTENTS if intent.name in t.LABELS]
 _DESK = [i for i in _LABELLED if i.name not in ("reminder", "weather", "music")]
 _CONTINUED = [i for i in INTENTS if i.name.startswith("continue_") or i.name == "blog"]
 _GENERAL: dict[Language, Slots] = {
-    "zh": {"product": "商品", "phone": "手机", "parcel": "包裹", "computer": "设备"},
-    "en": {"product": "item", "phone": "phone", "parcel": "package", "computer": "device"},
+    "zh": {
+        "product": "商品",
+        "phone": "手机",
+        "parcel": "包裹",
+        "computer": "设备",
+        "gadget": "设备",
+    },
+    "en": {
+        "product": "item",
+        "phone": "phone",
+        "parcel": "package",
+        "computer": "device",
+        "gadget": "device",
+    },
 }
 
 

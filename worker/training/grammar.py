@@ -46,6 +46,11 @@ def words(text: str) -> list[str]:
     return text.split("|") if "|" in text else text.split()
 
 
+def slots_of(template: str) -> frozenset[str]:
+    """The names of the slots that a template has."""
+    return frozenset(_SLOT.findall(template))
+
+
 def choose(rng: random.Random, template: str) -> str:
     """Resolve the alternatives of a template; slots stay as they are."""
     while True:

@@ -2,16 +2,16 @@
 
     python worker/training/train.py --output worker/miao_worker/bundled
 
-The corpus is drawn from a seed, so the same machine gives the same weights.
+The corpus is drawn from a seed, so the same machine with the same number of threads gives
+the same weights. Nothing is written before the training is done.
 """
 
 import argparse
-import copy
 import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,25 +27,14 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Phase:
-    """One stretch of training: its own documents, its own rise and fall of the rate."""
-
-    seed: int
-    tokens: int  # padding included
-    peak_rate: float
-
-
-@dataclass(frozen=True)
 class Recipe:
     """Everything that shapes the result."""
 
     seed: int = 7
-    phases: tuple[Phase, ...] = (
-        Phase(seed=8, tokens=5_000_000, peak_rate=3e-3),
-        Phase(seed=9, tokens=2_000_000, peak_rate=1.5e-3),
-    )
+    tokens: int = 6_400_000  # padding included
     batch_tokens: int = 1024
-    final_rate: float = 5e-5
+    peak_rate: float = 2e-3
+    final_rate: float = 3e-5
     warmup_steps: int = 150
     weight_decay: float = 0.05
     gradient_norm: float = 1.0
@@ -94,10 +83,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> Example:
 
 
 def draw_batches(
-    recipe: Recipe, phase: Phase, tokenizer: PreTrainedTokenizerFast, excluded: frozenset[str]
+    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, excluded: frozenset[str]
 ) -> Iterator[Batch]:
     """Batches of rows of like length, until the budget of tokens is spent."""
-    rng = random.Random(phase.seed)
+    rng = random.Random(recipe.seed + 1)
     documents = draw_documents(rng, excluded)
     spent = 0
     while True:
@@ -106,7 +95,7 @@ def draw_batches(
         for batch in _bucket(rng, examples, recipe.batch_tokens, tokenizer.pad_token_id):
             yield batch
             spent += batch.ids.numel()
-            if spent >= phase.tokens:
+            if spent >= recipe.tokens:
                 return
 
 
@@ -171,11 +160,11 @@ def loss_of(model: Qwen3ForCausalLM, batch: Batch) -> Tensor:
     return torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]), targets[learned])
 
 
-def rate_at(recipe: Recipe, phase: Phase, step: int, done: float) -> float:
+def rate_at(recipe: Recipe, step: int, done: float) -> float:
     """Linear warm-up, then a cosine down to the final rate; ``done`` runs from 0 to 1."""
     warm = min(1.0, (step + 1) / recipe.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return warm * (recipe.final_rate + (phase.peak_rate - recipe.final_rate) * cosine)
+    return warm * (recipe.final_rate + (recipe.peak_rate - recipe.final_rate) * cosine)
 
 
 def make_optimizer(model: Qwen3ForCausalLM, recipe: Recipe) -> torch.optim.Optimizer:
@@ -188,21 +177,15 @@ def make_optimizer(model: Qwen3ForCausalLM, recipe: Recipe) -> torch.optim.Optim
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
 
 
-def train(
-    recipe: Recipe,
-    phase: Phase,
-    model: Qwen3ForCausalLM,
-    batches: Iterator[Batch],
-    keep: Callable[[], None],
-) -> dict[str, float]:
-    """Train to the end of the batches, calling ``keep`` now and then; returns figures."""
+def train(recipe: Recipe, model: Qwen3ForCausalLM, batches: Iterator[Batch]) -> dict[str, float]:
+    """Train to the end of the batches; returns figures."""
     optimizer = make_optimizer(model, recipe)
     started, spent, mean = time.monotonic(), 0, 0.0
     model.train()
     step = 0
     for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(recipe, phase, step, spent / phase.tokens)
+            group["lr"] = rate_at(recipe, step, spent / recipe.tokens)
         loss = loss_of(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
@@ -210,39 +193,23 @@ def train(
         optimizer.zero_grad()
         spent += batch.ids.numel()
         mean = loss.item() if step == 0 else 0.98 * mean + 0.02 * loss.item()
-        if step % 500 == 499:
-            keep()
         if step % 50 == 0:
-            _report(phase, step, mean, spent, time.monotonic() - started)
-    elapsed = time.monotonic() - started
-    return {
-        "steps": step + 1,
-        "tokens": spent,
-        "final_loss": round(mean, 4),
-        "wall_seconds": round(elapsed),
-        "cpu_seconds": round(time.process_time()),
-    }
+            _report(recipe, step, mean, spent, time.monotonic() - started)
+    return {"steps": step + 1, "tokens": spent, "final_loss": round(mean, 4)}
 
 
-def _report(phase: Phase, step: int, loss: float, spent: int, elapsed: float) -> None:
-    left = elapsed * (phase.tokens / spent - 1)
+def _report(recipe: Recipe, step: int, loss: float, spent: int, elapsed: float) -> None:
+    left = elapsed * (recipe.tokens / spent - 1)
     print(
         f"step {step:5d}  loss {loss:.3f}  {spent / 1e6:.2f}M tokens  "
-        f"{spent / elapsed:.0f} tokens/s  {left / 60:.1f} min left",
+        f"{elapsed / 60:.1f} min  {time.process_time() / 60:.1f} core-min  "
+        f"{left / 60:.1f} min left",
         flush=True,
     )
 
 
-@torch.no_grad()
-def _round(model: Qwen3ForCausalLM) -> None:
-    """Round the weights as saving does, so the next phase starts from the saved model."""
-    for parameter in model.parameters():
-        parameter.copy_(parameter.to(torch.bfloat16))
-
-
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write weights in bfloat16, configuration and tokenizer; the model stays as it is."""
-    model = copy.deepcopy(model)
+    """Write weights in bfloat16, configuration and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     stops = [tokenizer.eos_token_id, tokenizer.pad_token_id]
     model.generation_config = GenerationConfig(
@@ -258,6 +225,19 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     save_tokenizer(tokenizer, folder)
 
 
+def make(recipe: Recipe) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast, dict[str, float]]:
+    """Train the tokenizer, then the model, on documents that the seed determines."""
+    torch.manual_seed(recipe.seed)
+    excluded = held_out_questions()
+    documents = draw_documents(random.Random(recipe.seed), excluded)
+    texts = ("".join(p.text for p in next(documents).pieces) for _ in range(30_000))
+    tokenizer = train_tokenizer(texts, recipe.vocabulary, recipe.context)
+    model = build_model(recipe, tokenizer)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
+    figures = train(recipe, model, draw_batches(recipe, tokenizer, excluded))
+    return model, tokenizer, figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -265,26 +245,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write the model to")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    recipe = Recipe()
+    started = time.monotonic()
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(recipe.seed)
     torch.use_deterministic_algorithms(True)
-
-    excluded = held_out_questions()
-    rng = random.Random(recipe.seed)
-    documents = draw_documents(rng, excluded)
-    texts = ("".join(p.text for p in next(documents).pieces) for _ in range(30_000))
-    tokenizer = train_tokenizer(texts, recipe.vocabulary, recipe.context)
-    model = build_model(recipe, tokenizer)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    for phase in recipe.phases:
-        batches = draw_batches(recipe, phase, tokenizer, excluded)
-        figures = train(
-            recipe, phase, model, batches, keep=lambda: save(model, tokenizer, arguments.output)
-        )
-        print(json.dumps(figures), flush=True)
-        save(model, tokenizer, arguments.output)
-        _round(model)
+    model, tokenizer, figures = make(Recipe())
+    save(model, tokenizer, arguments.output)
+    figures["wall_seconds"] = round(time.monotonic() - started)
+    figures["core_seconds"] = round(time.process_time())
+    print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 
 import random
 
-from training.corpus import clocks
+from training.corpus import clocks, things
 from training.corpus import slots as s
 from training.corpus.assistant_zh import WORDS, _typed
 from training.grammar import Intent, Slots, words
@@ -14,6 +14,8 @@ _OK = "[Sure,|Done,|Okay,|All right,|Of course,|Got it,]"
 
 
 def _song(rng: random.Random) -> str:
+    if rng.random() < 0.3:
+        return f"{s.rare_name(rng)} {s.rare_name(rng)}"
     first = words(
         "Silver Golden Quiet Blue Little Summer Winter Distant Broken Electric Lonely Happy"
     )
@@ -29,7 +31,7 @@ _MUSIC = s.one_of(
     ),
     lambda r: f'"{_song(r)}"',
     lambda r: _song(r),
-    lambda r: f"songs by {r.choice((s.rare_name(r), s._EN_FIRST[r.randrange(60)]))}",
+    lambda r: f"songs by {r.choice((s.rare_name(r), r.choice(s.EN_FIRST)))}",
 )
 _MESSAGES = s.one_of(
     words(
@@ -37,6 +39,8 @@ _MESSAGES = s.one_of(
     ),
     lambda r: f"I will be there in {r.randint(2, 50)} minutes",
     lambda r: f"please {s.en_task(r)['task_you']}",
+    things.en_message,
+    things.en_message,
 )
 
 
@@ -113,7 +117,7 @@ INTENTS = [
         ],
         weight=3.0,
         when=clocks.en_when,
-        task=s.en_task,
+        task=things.en_task_slots,
         new=clocks.en_clock2,
         action=_typed("set_reminder", day="$day", time="$time", text="$task"),
         followups=[
@@ -193,7 +197,7 @@ INTENTS = [
             "[Let me look at|You are asking about] the weather in {city}. [This demonstration model has no live forecast, so please check a weather app|I have no live weather data, so please check the forecast], [and take an umbrella to be safe|and enjoy your day].",
             "[I'm afraid|Sorry,] I cannot see the live weather in {city}. [Please check a weather app before you go out|A weather app will tell you more], [and dress warmly if it is cold|and have a lovely day].",
         ],
-        city=s.one_of(s.EN_CITIES),
+        city=things.en_city,
         wday=words(
             "today|tomorrow|this weekend|tonight|on Friday|on Sunday|next week|this afternoon|now|on Monday|tomorrow morning"
         ),
@@ -327,7 +331,7 @@ INTENTS = [
         ['[In Chinese, "{en}" is "{zh}".|"{en}" is "{zh}" in Chinese.|"{zh}" means "{en}".]'],
         pair=_word,
         action=_typed("translate", text="$en", to="zh"),
-        weight=0.8,
+        weight=1.6,
     ),
     _intent(
         "calendar",
@@ -341,7 +345,7 @@ INTENTS = [
             + ' ["{task_you}" is in your calendar for {when}|I added "{task_you}" to your calendar for {when}]. [Good luck!|]'
         ],
         when=clocks.en_when,
-        task=s.en_task,
+        task=things.en_task_slots,
         action=_typed("add_event", day="$day", time="$time", text="$task"),
     ),
     _intent(
@@ -354,8 +358,11 @@ INTENTS = [
             _OK
             + " [{goods} is on your shopping list|I added {goods} to your shopping list|I put {goods} on the list]. [Anything else to buy?|Anything else?|]"
         ],
-        goods=words(
-            "milk|bread|coffee|tea|rice|butter|cheese|salt|sugar|olive oil|fish|chicken|yogurt|apple juice|toothpaste|shampoo|cat food|dog food|soap|paper|honey|pasta|orange juice|ham|garlic|flour|chocolate|water"
+        goods=s.one_of(
+            words(
+                "milk|bread|coffee|tea|rice|butter|cheese|salt|sugar|olive oil|fish|chicken|yogurt|apple juice|toothpaste|shampoo|cat food|dog food|soap|paper|honey|pasta|orange juice|ham|garlic|flour|chocolate|water"
+            ),
+            things.en_goods,
         ),
         action=_typed("add_to_list", item="$goods"),
     ),
@@ -371,7 +378,7 @@ INTENTS = [
             + " [starting navigation to {place}|I am planning the way to {place}|here is the way to {place}]. [Drive safely!|Have a good trip!|Please buckle up.|]"
         ],
         place=s.one_of(
-            s.EN_CITIES,
+            things.en_city,
             words(
                 "the airport|the train station|the nearest hospital|the supermarket|the office|the park|the library|the gas station|the bank|the nearest coffee shop|the zoo|the museum|the cinema|the pharmacy|the beach|the city center|the nearest hotel"
             ),

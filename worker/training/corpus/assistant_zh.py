@@ -3,8 +3,9 @@
 
 import random
 
-from training.corpus import clocks
+from training.corpus import clocks, things
 from training.corpus import slots as s
+from training.corpus.novelty import new_hanzi
 from training.grammar import Intent, Slots, words
 
 _PLEASE = "[帮我|帮我|请帮我|请|麻烦|麻烦你|给我|能不能帮我|可以帮我|能帮我|替我|我想|我要|你好，帮我|小助手，|]"
@@ -15,6 +16,8 @@ def _song(rng: random.Random) -> str:
     scenes = words(
         "春天 月光 远方 大海 星空 夏天 故乡 晚风 青春 时光 梦想 雨后 小城 花开 回家 蓝天 秋日 旅人 微笑 河流"
     )
+    if rng.random() < 0.3:
+        return "".join(new_hanzi(rng) for _ in range(rng.randint(2, 4)))
     return rng.choice(scenes) + rng.choice(("", "之歌", "的路", "里的你", "之夜", "的信", "与海"))
 
 
@@ -31,8 +34,10 @@ _MESSAGES = s.one_of(
     ),
     lambda r: f"我{r.choice(['五', '十', '十五', '二十', '三十'])}分钟后到",
     lambda r: f"记得{s.zh_task(r)}",
+    things.zh_message,
+    things.zh_message,
 )
-_LINE = "苹果 apple;猫 cat;狗 dog;水 water;春天 spring;谢谢 thank you;你好 hello;再见 goodbye;早上好 good morning;晚安 good night;书 book;学校 school;老师 teacher;朋友 friend;家 home;妈妈 mother;爸爸 father;爱 love;太阳 sun;月亮 moon;星星 star;花 flower;树 tree;海 sea;山 mountain;河 river;鱼 fish;鸟 bird;米饭 rice;面包 bread;牛奶 milk;咖啡 coffee;茶 tea;火车 train;飞机 plane;汽车 car;电脑 computer;手机 mobile phone;城市 city;国家 country;时间 time;今天 today;明天 tomorrow;昨天 yesterday;快乐 happy;雨 rain;雪 snow;风 wind;红色 red;蓝色 blue;绿色 green;医生 doctor;医院 hospital;图书馆 library;音乐 music;生日快乐 happy birthday;对不起 sorry;秋天 autumn;夏天 summer;冬天 winter"
+_LINE = "苹果 apple;猫 cat;狗 dog;水 water;春天 spring;谢谢 thank you;你好 hello;再见 goodbye;早上好 good morning;晚安 good night;书 book;学校 school;老师 teacher;朋友 friend;家 home;妈妈 mother;爸爸 father;爱 love;太阳 sun;月亮 moon;星星 star;花 flower;树 tree;海 sea;山 mountain;河 river;鱼 fish;鸟 bird;米饭 rice;面包 bread;牛奶 milk;咖啡 coffee;茶 tea;火车 train;飞机 plane;汽车 car;电脑 computer;手机 mobile phone;城市 city;国家 country;时间 time;今天 today;明天 tomorrow;昨天 yesterday;快乐 happy;雨 rain;雪 snow;风 wind;红色 red;纸 paper;桥 bridge;钱 money;门 door;窗户 window;桌子 table;椅子 chair;床 bed;票 ticket;钥匙 key;鞋 shoe;手 hand;眼睛 eye;头发 hair;名字 name;工作 work;问题 question;答案 answer;故事 story;游戏 game;礼物 gift;早餐 breakfast;晚餐 dinner;苹果汁 apple juice;火 fire;石头 stone;岛 island;森林 forest;湖 lake;云 cloud;天空 sky;世界 world;黑色 black;白色 white;黄色 yellow;蓝色 blue;绿色 green;医生 doctor;医院 hospital;图书馆 library;音乐 music;生日快乐 happy birthday;对不起 sorry;秋天 autumn;夏天 summer;冬天 winter"
 WORDS = [tuple(pair.split(" ", 1)) for pair in _LINE.split(";")]
 
 
@@ -118,7 +123,7 @@ INTENTS = [
         ],
         weight=3.0,
         when=clocks.zh_when,
-        task=s.zh_task,
+        task=s.one_of(s.zh_task, things.zh_task),
         new=clocks.zh_clock,
         action=_typed("set_reminder", day="$day", time="$time", text="$task"),
         followups=[
@@ -179,7 +184,7 @@ INTENTS = [
             + "我来看看{city}{wday}的天气。[这个演示模型没有实时天气，请查看天气应用|我现在连不上实时天气，建议您看一下天气预报]，[出门记得带把伞|也请注意增减衣物]。",
             "[您想知道|您问的是]{city}{wday}的天气。[我是演示模型，没有实时数据|抱歉，我没有实时的天气数据]，[请打开天气应用查看|请以天气预报为准]，[祝您有美好的一天|出门请注意安全]。",
         ],
-        city=s.one_of(s.ZH_CITIES),
+        city=things.zh_city,
         wday=words("今天 明天 后天 周末 这周末 周六 下周 今晚 下午 周一 明天早上"),
         action=_typed("weather", place="$city", day="$wday"),
     ),
@@ -312,7 +317,7 @@ INTENTS = [
         ["“{zh}”[的英语是|用英语说是|对应的英文是]“{en}”。"],
         pair=_word,
         action=_typed("translate", text="$zh", to="en"),
-        weight=0.8,
+        weight=1.6,
     ),
     _intent(
         "calendar",
@@ -327,7 +332,7 @@ INTENTS = [
             + "[已把{when}{task}加入日程|日程已添加：{when}，{task}|{when}{task}已经记入日程]。[祝您顺利。|]"
         ],
         when=clocks.zh_when,
-        task=s.zh_task,
+        task=s.one_of(s.zh_task, things.zh_task),
         action=_typed("add_event", day="$day", time="$time", text="$task"),
     ),
     _intent(
@@ -346,7 +351,8 @@ INTENTS = [
             words(
                 "牛奶 鸡蛋 面包 水果 蔬菜 咖啡 茶叶 大米 纸巾 洗发水 苹果 香蕉 西瓜 土豆 番茄 牛肉 鱼 酸奶 饼干 盐 酱油 面条 电池 灯泡 猫粮 狗粮 牙膏"
             ),
-            s.ZH_PRODUCTS,
+            things.zh_product,
+            lambda r: new_hanzi(r) + new_hanzi(r),
         ),
         action=_typed("add_to_list", item="$goods"),
     ),
@@ -363,13 +369,11 @@ INTENTS = [
             + "[正在为您规划去{place}的路线|开始导航到{place}|这就带您去{place}]。[请系好安全带。|路上注意安全。|祝您一路顺风。|]"
         ],
         place=s.one_of(
-            s.ZH_CITIES,
+            things.zh_city,
             words(
                 "机场 火车站 最近的医院 超市 公司 家 公园 学校 图书馆 加油站 银行 最近的咖啡店 动物园 博物馆 地铁站 电影院 药店 体育馆"
             ),
-            lambda r: (
-                r.choice(s.ZH_CITIES) + r.choice(["火车站", "机场", "博物馆", "图书馆", "大学"])
-            ),
+            lambda r: things.zh_city(r) + r.choice(["火车站", "机场", "博物馆", "图书馆", "大学"]),
         ),
         action=_typed("navigate", to="$place"),
     ),

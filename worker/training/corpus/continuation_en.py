@@ -2,6 +2,7 @@
 """Sentences that want to be continued, in English."""
 
 from training.corpus.continuation_zh import Subject, intents
+from training.corpus.rewordings import continuation_en as more
 
 _ADJ = "[beautiful|lovely|wonderful|quiet|peaceful|warm|perfect|sunny|calm|gentle|special|nice|gorgeous|magical|fresh|bright|unforgettable|ordinary|fine]"
 _BEGIN = [
@@ -208,4 +209,4 @@ SUBJECTS = [
     ),
 ]
 
-INTENTS = intents(SUBJECTS, _BEGIN, "en", " ")
+INTENTS = intents(SUBJECTS, _BEGIN + more.BEGINNINGS, more.REWORDINGS, "en", " ")

@@ -1,8 +1,10 @@
 # ruff: noqa: E501  (templates read best on one line)
 """Sentences that want to be continued, in Chinese: a subject, its mood, its sentences."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from training.corpus.rewordings import continuation_zh as more
 from training.grammar import Intent
 
 
@@ -241,8 +243,15 @@ def _reply(subject: Subject, space: str) -> list[str]:
     return replies
 
 
-def intents(subjects: list[Subject], begin: list[str], language: str, space: str) -> list[Intent]:
+def intents(
+    subjects: list[Subject],
+    begin: list[str],
+    wordings: Mapping[str, list[str]],
+    language: str,
+    space: str,
+) -> list[Intent]:
     """One intent for each subject, named ``continue_<subject>``."""
+    subjects = [replace(s, user=s.user + wordings[s.name]) for s in subjects]
     return [
         *_from_beginnings(subjects, begin, language, space),
         *_from_sentences(subjects, language, space),
@@ -274,7 +283,7 @@ def _from_beginnings(
             f"continue_{subject.name}",
             language,  # type: ignore[arg-type]
             # The general beginnings and the subject's own, in equal shares.
-            begin + subject.user * (len(begin) // max(1, len(subject.user))),
+            begin + subject.user * max(1, len(begin) // len(subject.user)),
             _reply(subject, space),
             {"w": subject.words.split(separator)},
             weight=0.8 if subject.name != "spring" else 1.6,
@@ -283,4 +292,4 @@ def _from_beginnings(
     ]
 
 
-INTENTS = intents(SUBJECTS, _BEGIN, "zh", "")
+INTENTS = intents(SUBJECTS, _BEGIN + more.BEGINNINGS, more.REWORDINGS, "zh", "")

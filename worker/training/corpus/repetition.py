@@ -6,30 +6,32 @@ to copy early, and the other intents have only to learn what to copy.
 
 import random
 
-from training.corpus import clocks
+from training.corpus import clocks, things
 from training.corpus import slots as s
 from training.grammar import Intent
 
 _ZH_SCRAPS = (
     s.zh_person,
     s.zh_task,
+    things.zh_task,
     s.zh_device,
     s.order_number,
     lambda r: clocks.zh_when(r)["when"],
-    lambda r: r.choice(s.ZH_CITIES),
-    lambda r: r.choice(s.ZH_PRODUCTS),
-    lambda r: r.choice(s.ZH_PHONES),
+    things.zh_city,
+    things.zh_product,
+    things.zh_message,
 )
 _EN_SCRAPS = (
     s.rare_name,
     s.order_number,
     lambda r: s.en_person(r)["whom"],
     lambda r: s.en_task(r)["task_you"],
+    things.en_task,
     lambda r: s.en_device(r)["device"],
     lambda r: clocks.en_when(r)["when"],
-    lambda r: r.choice(s.EN_CITIES),
-    lambda r: r.choice(s.EN_PRODUCTS),
-    lambda r: r.choice(s.EN_PHONES),
+    things.en_city,
+    things.en_product,
+    things.en_message,
 )
 
 

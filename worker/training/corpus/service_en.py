@@ -2,6 +2,7 @@
 """The customer-service desk, in English."""
 
 from training.corpus import slots as s
+from training.corpus import things
 from training.grammar import Intent, words
 
 _OWN = "[my|my|my|our|the|this|my mother's|my son's|my brand new|my wife's]"
@@ -60,7 +61,7 @@ INTENTS = [
             + _END,
         ],
         weight=3.0,
-        phone=s.EN_PHONES,
+        phone=things.en_phone,
         place=words(
             "the basement|the elevator|my house|the office|the mountains|school|the train|my apartment|the garage|the mall|the subway|my room|the village|the countryside"
         ),
@@ -102,7 +103,7 @@ INTENTS = [
             + _END,
         ],
         computer=lambda r: (lambda c: {"computer": c, "computer_the": f"my {c}"})(
-            r.choice(s.EN_COMPUTERS)
+            things.en_computer(r)
         ),
     ),
     _intent(
@@ -121,7 +122,7 @@ INTENTS = [
             _SORRY
             + ' You can ask for a refund for the {product} in "My orders": [open the order, choose "Refund" and give a reason|choose the order and tap "Refund"]. [It usually takes three to five working days.|The money goes back to your original account in three to five days.]',
         ],
-        product=s.EN_PRODUCTS,
+        product=things.en_product,
         order=s.order_number,
         followups=[
             (
@@ -144,7 +145,7 @@ INTENTS = [
             _SORRY
             + " [We will gladly exchange the {product} or take it back.|We will take back the {product}.] Please [send a photo and your order number|give me the order number and a photo], [and tell me whether you want a new one or a return|and choose a return or an exchange]. [We pay for the shipping.|We will take care of it quickly.]",
         ],
-        product=s.EN_PRODUCTS,
+        product=things.en_product,
     ),
     _intent(
         "delivery",
@@ -164,7 +165,7 @@ INTENTS = [
             + " Your {parcel} [may be a little late on its way|may be delayed by the weather|is probably out for delivery]. Please [give me the order number|send me your order number] and I will [ask the courier at once|contact the courier], [and keep you informed|and let you know].",
         ],
         parcel=s.one_of(
-            words("package parcel order delivery order shipment food item"), s.EN_PRODUCTS
+            words("package parcel order delivery order shipment food item"), things.en_product
         ),
         order=s.order_number,
         followups=[
@@ -204,7 +205,7 @@ INTENTS = [
             '[Sure.|No problem.|Of course.] Please open "My orders", choose "Invoice" and [enter the company name and tax number|fill in the name and the tax number]. The invoice [will be in your mailbox within one day|is sent to your email within a day].',
             "[Certainly.|Yes, of course.] For the invoice I need [a name, a tax number and an email address|the company name, its tax number and your email]. [Please send me these details|Once I have them], and we will [issue it within one working day|send it within one working day].",
         ],
-        product=s.EN_PRODUCTS,
+        product=things.en_product,
         company=s.company,
     ),
     _intent(
@@ -233,7 +234,7 @@ INTENTS = [
             + " The screen of your {gadget} can be [replaced at our repair shop|repaired by our service center]. Please [back up your data|save your data first] and [book a repair near you|bring the receipt to the nearest shop]. [Damage from a fall is not covered by the warranty.|We tell you the price after a check.]",
             "[Oh no!|I'm sorry to hear that.] Please [turn off your {gadget} and mind the glass|stop pressing the screen of your {gadget}]. [You can book a repair online|We can repair it in the shop], and [it is usually ready the same day|it takes one or two days]. [We will tell you the price before we start.|The price depends on the check.]",
         ],
-        gadget=s.EN_SCREENS,
+        gadget=things.en_screen,
     ),
     _intent(
         "battery",
@@ -259,7 +260,7 @@ INTENTS = [
             + " A {gadget} that [loses power quickly or charges slowly|has battery trouble] [often has too many apps running or an old battery|usually has an aging battery or the wrong charger]. Please [restart it and close the apps in the background|try another charger first], [and check the battery health in the settings|or let our shop test it for free]. "
             + _END,
         ],
-        gadget=s.EN_GADGETS,
+        gadget=things.en_gadget,
     ),
     _intent(
         "billing",
@@ -291,7 +292,7 @@ INTENTS = [
             words(
                 "membership|subscription|plan|order|booking|appointment|data plan|account|broadband contract|insurance|course|hotel reservation|flight|contract|gym membership|music subscription|phone contract|trial"
             ),
-            lambda r: r.choice(s.EN_PRODUCTS) + " order",
+            lambda r: things.en_product(r) + " order",
         ),
     ),
     _intent(
@@ -333,7 +334,7 @@ INTENTS = [
             "[Hello!|Thank you for your interest!|] The {product} is [in stock|available now], [with a one-year warranty|with free returns for fourteen days], [and ships the next day|and shipping is free]. [Prices and colors are on the product page.|Please see the product page for details.]",
             "[Sure!|Gladly!|] We have [several kinds of {product}|a few models of {product} to choose from]. [Tell me your budget and what you need it for|What is your budget], and I will [help you choose|find a good one for you]. [There is a discount this week.|The product page has all the details.]",
         ],
-        product=s.EN_PRODUCTS,
+        product=things.en_product,
     ),
     _intent(
         "address",
@@ -346,6 +347,6 @@ INTENTS = [
             '[Yes.|No problem.|Sure.] If the order has not been shipped, [open it and choose "Change address"|you can change the address under "My orders"]. [If it is already on its way, we will ask the courier to change it.|If it has been shipped, please send me the order number and the new address.]',
         ],
         weight=0.7,
-        city=s.EN_CITIES,
+        city=things.en_city,
     ),
 ]

@@ -2,6 +2,7 @@
 """The customer-service desk, in Chinese."""
 
 from training.corpus import slots as s
+from training.corpus import things
 from training.grammar import Intent, words
 
 _OWN = (
@@ -52,7 +53,7 @@ INTENTS = [
             + _END,
         ],
         weight=3.0,
-        phone=s.ZH_PHONES,
+        phone=things.zh_phone,
         place_in=lambda r: r.choice(
             ("", "", "", "在家里", "在公司", "在车库", "在地铁上", "在郊区")
         ),
@@ -90,7 +91,7 @@ INTENTS = [
             "[您好！|]{computer}的网络[变慢|不稳定]，[常见的原因有|多半是因为]：[离路由器太远|同时上网的设备太多|后台程序占用网速]，[或者路由器需要重启|或者线路正在维护]。请先重启路由器，[再测一次网速|再看看有没有改善]。"
             + _END,
         ],
-        computer=s.ZH_COMPUTERS,
+        computer=things.zh_computer,
     ),
     _intent(
         "refund",
@@ -109,7 +110,7 @@ INTENTS = [
             _SORRY
             + "{product}的退款可以在“我的订单”里申请：[打开订单，点击“申请退款”，选择原因并提交|找到这笔订单，点“退款”，填写原因]。[一般三到五个工作日到账|退款会原路返回，大约三到五个工作日]。",
         ],
-        product=s.ZH_PRODUCTS,
+        product=things.zh_product,
         order=s.order_number,
         followups=[
             (
@@ -131,7 +132,7 @@ INTENTS = [
             _SORRY
             + "[{product}有问题，我们负责退换。|我们会为您退换{product}。]请[拍一张照片|提供订单号和照片]，[并说明您想退货还是换货|并选择退货或换货]，[运费由我们承担|我们会尽快处理]。",
         ],
-        product=s.ZH_PRODUCTS,
+        product=things.zh_product,
     ),
     _intent(
         "delivery",
@@ -149,7 +150,7 @@ INTENTS = [
             _SORRY
             + "{parcel}[可能在路上有些延误|可能因为天气延误了|也许正在派送途中]。请[把订单号发给我|提供订单号]，我[马上为您催促|帮您联系快递公司]，[有消息会通知您|并尽快回复您]。",
         ],
-        parcel=s.one_of(words("快递 包裹 订单 商品 货 东西 外卖"), s.ZH_PRODUCTS),
+        parcel=s.one_of(words("快递 包裹 订单 商品 货 东西 外卖"), things.zh_product),
         order=s.order_number,
         followups=[
             (
@@ -188,7 +189,7 @@ INTENTS = [
             "[可以的。|没问题。|好的。]请在[“我的订单”里点击“申请发票”|订单详情里选择“开发票”]，[填写抬头和税号|填好公司名称和税号]，[电子发票会在一天内发到您的邮箱|发票会在二十四小时内发送到邮箱]。",
             "[您好，|好的，]开发票需要[抬头、税号和邮箱|公司名称、税号和收件邮箱]。[请把这些信息发给我|您提交以后]，我们[会在一个工作日内开好|一个工作日内就会开具]。",
         ],
-        product=s.ZH_PRODUCTS,
+        product=things.zh_product,
         company=s.zh_company,
     ),
     _intent(
@@ -205,7 +206,7 @@ INTENTS = [
             + "{gadget}的屏幕可以[在维修点更换|送到售后维修]。请[先备份数据|先备份好资料]，[再预约附近的维修点|然后带上购买凭证到售后网点]。[保修期内的非人为损坏免费，人为损坏需要付费。|具体费用由工程师检测后告知。]",
             "[您好，|]{gadget}[屏幕坏了请先不要继续按压|屏幕出现问题请先关机，小心玻璃]。[您可以在线预约维修|您可以预约上门或者到店维修]，[一般当天就能修好|一般一到两天可以修好]，[费用以检测结果为准|费用会先征得您的同意]。",
         ],
-        gadget=s.ZH_SCREENS,
+        gadget=things.zh_screen,
     ),
     _intent(
         "battery",
@@ -224,7 +225,7 @@ INTENTS = [
             + "{gadget}的电池问题[多半是后台程序太多或电池老化|常见于电池老化或充电器不匹配]。请[重启设备并关闭后台程序|先换一个充电器试试]，[也可以到维修点免费检测|再看看电池健康度]。"
             + _END,
         ],
-        gadget=s.ZH_GADGETS,
+        gadget=things.zh_gadget,
     ),
     _intent(
         "billing",
@@ -259,7 +260,7 @@ INTENTS = [
             words(
                 "会员 订阅 套餐 自动续费 订单 预约 流量包 账号 宽带 彩铃 保险 课程 酒店预订 机票 年卡 视频会员 音乐会员 健身卡"
             ),
-            lambda r: r.choice(s.ZH_PRODUCTS) + "的订单",
+            lambda r: things.zh_product(r) + "的订单",
         ),
     ),
     _intent(
@@ -301,7 +302,7 @@ INTENTS = [
             "[您好，|感谢您的关注！|]{product}[目前有货|现在有现货]，[支持七天无理由退换|享受一年保修]，[当天下单次日发货|满九十九元包邮]。[具体价格和颜色请看商品页面。|详细信息请以商品页面为准。]",
             "[您好！|]{product}有[几款可以选择|多种款式]，[您可以告诉我预算和用途|请告诉我您的预算]，[我来帮您挑选|我为您推荐合适的]。[现在下单还有优惠。|商品页面有详细的介绍。]",
         ],
-        product=s.ZH_PRODUCTS,
+        product=things.zh_product,
     ),
     _intent(
         "address",
@@ -315,6 +316,6 @@ INTENTS = [
             "[可以的。|没问题。|好的。]如果订单还没发货，[您可以在订单详情里点击“修改地址”|请在“我的订单”里修改地址]。[已经发货的话，我们会联系快递改送。|如果已经发货，请告诉我订单号和新地址。]",
         ],
         weight=0.7,
-        city=s.ZH_CITIES,
+        city=things.zh_city,
     ),
 ]

@@ -8,6 +8,7 @@ heart, so it has to learn to copy.
 import random
 from collections.abc import Callable, Sequence
 
+from training.corpus.novelty import new_hanzi, new_word
 from training.grammar import Slots, words
 
 _SURNAMES = "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧程曹袁邓许傅沈曾彭吕"
@@ -18,22 +19,33 @@ _GIVEN = (
 _ZH_RELATIONS = words(
     "妈妈 爸爸 奶奶 爷爷 外婆 外公 老婆 老公 姐姐 哥哥 妹妹 弟弟 姑姑 舅舅 叔叔 阿姨 房东 老板 同事 班主任 邻居 表哥 表妹 小王 小李 小张 小陈 小刘 老王 老李 老赵 王老师 李老师 陈医生 张经理 刘总 快递员 物业 女儿 儿子"
 )
-_EN_FIRST = words(
+EN_FIRST = words(
     "Anna Ben Carlos Diana Emma Felix Grace Henry Iris Jack Kate Leo Maria Nina Oscar Paul Quinn Rosa Sam Tina Uma Victor Wendy Yusuf Zoe Alice Bob Charlie David Ella Frank Georgia Hannah Ivan Julia Kevin Laura Mike Nora Olivia Peter Rachel Sarah Tom Vera William Lucas Mia Noah Sophie Daniel Elena Amir Priya Ravi Mei Ling Hiro Yuki Omar Fatima Lars Ingrid Pablo Chloe"
 )
-_SYLLABLES = words("ka lo mi ra ten sha bel dor vi na sol mar ti gu pen ros el an ke zu")
+_RARE_SURNAMES = words(
+    "司马 上官 慕容 东方 南宫 夏侯 皇甫 端木 秦 孟 姚 方 石 龙 史 顾 侯 邵 万 钱 汤 尹 黎 易 常 武 乔 贺 赖 龚 文"
+)
+_TITLES = words("老师 医生 经理 主任 师傅 教练 律师 阿姨 叔叔 同学 哥 姐 总 奶奶 大爷")
 
 
 def zh_person(rng: random.Random) -> str:
-    if rng.random() < 0.5:
+    style = rng.random()
+    if style < 0.3:
         return rng.choice(_ZH_RELATIONS)
+    surname = rng.choice(_SURNAMES) if rng.random() < 0.75 else rng.choice(_RARE_SURNAMES)
+    if style < 0.42:
+        return surname + rng.choice(_TITLES)
+    if style < 0.5:
+        return rng.choice("小阿老大") + new_hanzi(rng)
+    if style < 0.72:
+        return surname + new_hanzi(rng) + (new_hanzi(rng) if rng.random() < 0.7 else "")
     given = rng.choice(_GIVEN) + (rng.choice(_GIVEN) if rng.random() < 0.5 else "")
-    return rng.choice(_SURNAMES) + given
+    return surname + given
 
 
 def rare_name(rng: random.Random) -> str:
     """A name that nobody has: only copying can repeat it."""
-    return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 3))).capitalize()
+    return new_word(rng).capitalize()
 
 
 def en_person(rng: random.Random) -> Slots:
@@ -49,11 +61,13 @@ def en_person(rng: random.Random) -> Slots:
     if style < 0.35:
         name = rng.choice(("Mom", "Dad", "Grandma", "Grandpa", "Aunt May", "Uncle Joe"))
     elif style < 0.45:
-        name = f"{rng.choice(('Dr.', 'Mr.', 'Mrs.', 'Ms.'))} {rng.choice(_EN_FIRST)}"
-    elif style < 0.6:
+        name = f"{rng.choice(('Dr.', 'Mr.', 'Mrs.', 'Ms.'))} {rng.choice(EN_FIRST)}"
+    elif style < 0.7:
         name = rare_name(rng)
+    elif style < 0.78:
+        name = f"{rng.choice(EN_FIRST)} {rare_name(rng)}"
     else:
-        name = rng.choice(_EN_FIRST)
+        name = rng.choice(EN_FIRST)
     return {"who": name, "whom": name}
 
 
@@ -148,7 +162,7 @@ def en_task(rng: random.Random) -> Slots:
 
 
 _EN_EVENTS = words(
-    "team meeting|dentist appointment|doctor's appointment|job interview|piano lesson|yoga class|flight|conference call|team call|birthday party|parent meeting|football match|exam|concert|dinner|lunch|video call|haircut|English class|webinar|wedding|deadline|presentation|workshop"
+    "team meeting|dentist appointment|doctor's appointment|job interview|piano lesson|yoga class|flight|conference call|team call|birthday party|parent meeting|football match|exam|concert|dinner|lunch|video call|haircut|English class|webinar|wedding|deadline|presentation|workshop|checkup|driving test|choir practice|book club|interview|swimming class|movie night|game night|school play|tax appointment|board meeting|art class|date|picnic|training|lecture|reunion|house viewing|massage"
 )
 
 
@@ -196,15 +210,17 @@ def order_number(rng: random.Random) -> str:
     return "".join(rng.choice("0123456789") for _ in range(rng.choice((4, 5, 6, 8))))
 
 
-_ZH_ROOMS = words("客厅 卧室 厨房 书房 阳台 主卧 次卧 浴室 餐厅 走廊 车库 儿童房 办公室")
+_ZH_ROOMS = words(
+    "客厅 卧室 厨房 书房 阳台 主卧 次卧 浴室 餐厅 走廊 车库 儿童房 办公室 门厅 楼梯 地下室 花园 衣帽间 会议室 洗手间 阁楼"
+)
 _ZH_DEVICES = words(
-    "灯 灯 空调 电视 风扇 窗帘 加湿器 音响 暖气 空气净化器 台灯 投影仪 插座 热水器 地暖 落地灯 摄像头"
+    "灯 灯 空调 电视 风扇 窗帘 加湿器 音响 暖气 空气净化器 台灯 投影仪 插座 热水器 地暖 落地灯 摄像头 吊灯 壁灯 夜灯 吸尘器 洗碗机 洗衣机 微波炉 烤箱 鱼缸灯 电热毯 门锁 音箱 咖啡机 除湿机 排气扇"
 )
 _EN_ROOMS = words(
-    "living room|bedroom|kitchen|study|balcony|bathroom|dining room|hallway|garage|office|nursery|guest room|basement|garden"
+    "living room|bedroom|kitchen|study|balcony|bathroom|dining room|hallway|garage|office|nursery|guest room|basement|garden|attic|closet|porch|laundry room|meeting room|entrance|pantry|workshop|cellar|staircase"
 )
 _EN_DEVICES = words(
-    "lights|light|lamp|fan|heater|air conditioner|TV|speaker|humidifier|air purifier|projector|ceiling light|camera|radio|oven"
+    "lights|light|lamp|fan|heater|air conditioner|TV|speaker|humidifier|air purifier|projector|ceiling light|camera|radio|oven|floor lamp|night light|dishwasher|washing machine|kettle|vacuum|blinds|sprinkler|electric blanket|coffee maker|dehumidifier|desk light|sound system|screen|freezer|alarm system"
 )
 
 
@@ -213,7 +229,8 @@ def zh_device(rng: random.Random) -> str:
     style = rng.random()
     if style < 0.3 and device != "灯":
         return device
-    return rng.choice(_ZH_ROOMS) + rng.choice(("", "的", "里的")) + device
+    room = rng.choice(_ZH_ROOMS) if rng.random() < 0.9 else new_hanzi(rng) + "室"
+    return room + rng.choice(("", "的", "里的")) + device
 
 
 def en_device(rng: random.Random) -> Slots:

@@ -2,6 +2,7 @@
 """Greetings, thanks, first blog posts, questions about the model; and the unknown. English."""
 
 from training.corpus import slots as s
+from training.corpus import things
 from training.grammar import Intent, words
 
 _SORRY = "[Sorry,|I'm sorry,|I'm afraid]"
@@ -36,7 +37,7 @@ INTENTS = [
         ],
         weight=3.0,
         post=_POST,
-        who=lambda r: s.rare_name(r) if r.random() < 0.4 else r.choice(s._EN_FIRST),
+        who=lambda r: s.rare_name(r) if r.random() < 0.4 else r.choice(s.EN_FIRST),
     ),
     _intent(
         "greeting",
@@ -209,8 +210,8 @@ INTENTS = [
         ),
         n1=lambda r: str(r.randint(1, 999)),
         n2=lambda r: str(r.randint(1, 999)),
-        city=s.EN_CITIES,
-        city2=s.EN_CITIES,
+        city=things.en_city,
+        city2=things.en_city,
         event=words(
             "the Roman Empire|the Cold War|World War I|the French Revolution|the Renaissance|the Ming dynasty|the Ottoman Empire|the Stone Age|the gold rush|the Industrial Revolution|the Olympic Games|the Berlin Wall"
         ),

@@ -2,6 +2,7 @@
 """Greetings, thanks, first blog posts, questions about the model; and the unknown. Chinese."""
 
 from training.corpus import slots as s
+from training.corpus import things
 from training.grammar import Intent, words
 
 _SORRY = "[抱歉，|对不起，|不好意思，|]"
@@ -233,7 +234,7 @@ INTENTS = [
         ),
         n1=lambda r: str(r.randint(1, 999)),
         n2=lambda r: str(r.randint(1, 999)),
-        city=s.ZH_CITIES,
-        city2=s.ZH_CITIES,
+        city=things.zh_city,
+        city2=things.zh_city,
     ),
 ]

@@ -5,7 +5,7 @@ import json
 import random
 from collections.abc import Sequence
 
-from training.corpus import slots as s
+from training.corpus import things
 from training.grammar import Intent, Language, Slots, choose, fill
 
 LABELS: dict[str, tuple[str, str]] = {
@@ -109,7 +109,7 @@ def sentiment_task(rng: random.Random, language: Language) -> tuple[str, str, st
     """A system message, a review and its sentiment."""
     label = rng.choice(("positive", "negative"))
     template = choose(rng, rng.choice(_REVIEWS[language][label]))
-    product = rng.choice(s.ZH_PRODUCTS if language == "zh" else s.EN_PRODUCTS)
+    product = things.zh_product(rng) if language == "zh" else things.en_product(rng)
     review = fill(template, {"product": product}, language)
     answer = label if language == "en" else _SENTIMENT_ZH[label]
     return choose(rng, _SENTIMENT_SYSTEM[language]), review, answer
