@@ -2,28 +2,33 @@
 
     python worker/training/train.py --output worker/miao_worker/bundled
 
-The corpus is drawn from a seed, so the same machine with the same number of threads gives
-the same weights. Nothing is written before the training is done.
+Two processes of one thread each take turns at the batches and average their gradients: on
+a model this small that makes more of two cores than two threads at every product do. The
+corpus is drawn from a seed, so the same machine gives the same weights. Nothing is written
+before the training is done.
 """
 
 import argparse
 import json
 import math
+import os
 import random
+import resource
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+import torch.multiprocessing
+from torch import Tensor, distributed
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from training.batches import IGNORED, Batch, BatchSize, draw_batches, draw_documents
 from training.checker import held_out_questions
-from training.conversation import Document, draw_document
 from training.tokenizer import save_tokenizer, train_tokenizer
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,12 @@ class Recipe:
     """Everything that shapes the result."""
 
     seed: int = 7
-    tokens: int = 6_400_000  # padding included
-    batch_tokens: int = 1024
-    peak_rate: float = 2e-3
+    processes: int = 2
+    tokens: int = 5_400_000  # padding included
+    batch_tokens: int = 768  # of each process
+    peak_rate: float = 2.2e-3
     final_rate: float = 3e-5
-    warmup_steps: int = 150
+    warmup_steps: int = 120
     weight_decay: float = 0.05
     gradient_norm: float = 1.0
     max_length: int = 512
@@ -48,75 +54,6 @@ class Recipe:
     intermediate: int = 512
     context: int = 1024
     embedding_deviation: float = 0.06
-
-
-@dataclass(frozen=True)
-class Example:
-    ids: list[int]
-    labels: list[int]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Right-padded rows; under a causal mask the padding is never looked at."""
-
-    ids: Tensor  # (rows, length) int64
-    labels: Tensor  # (rows, length) int64, IGNORED where nothing is learned
-
-
-def draw_documents(rng: random.Random, excluded: frozenset[str]) -> Iterator[Document]:
-    """Documents without end, none of which holds an excluded question."""
-    while True:
-        document = draw_document(rng)
-        if excluded.isdisjoint(document.questions):
-            yield document
-
-
-def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> Example:
-    ids: list[int] = []
-    labels: list[int] = []
-    for piece in document.pieces:
-        piece_ids = tokenizer.backend_tokenizer.encode(piece.text, add_special_tokens=False).ids
-        ids += piece_ids
-        labels += piece_ids if piece.learned else [IGNORED] * len(piece_ids)
-    return Example(ids, labels)
-
-
-def draw_batches(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, excluded: frozenset[str]
-) -> Iterator[Batch]:
-    """Batches of rows of like length, until the budget of tokens is spent."""
-    rng = random.Random(recipe.seed + 1)
-    documents = draw_documents(rng, excluded)
-    spent = 0
-    while True:
-        examples = [encode(tokenizer, next(documents)) for _ in range(4096)]
-        examples = [e for e in examples if len(e.ids) <= recipe.max_length]
-        for batch in _bucket(rng, examples, recipe.batch_tokens, tokenizer.pad_token_id):
-            yield batch
-            spent += batch.ids.numel()
-            if spent >= recipe.tokens:
-                return
-
-
-def _bucket(
-    rng: random.Random, examples: list[Example], batch_tokens: int, pad: int
-) -> list[Batch]:
-    examples.sort(key=lambda e: len(e.ids))
-    groups: list[list[Example]] = [[]]
-    for example in examples:
-        if len(example.ids) * (len(groups[-1]) + 1) > batch_tokens:
-            groups.append([])
-        groups[-1].append(example)
-    rng.shuffle(groups)
-    return [_collate(group, pad) for group in groups]
-
-
-def _collate(examples: list[Example], pad: int) -> Batch:
-    length = max(len(e.ids) for e in examples)
-    ids = [e.ids + [pad] * (length - len(e.ids)) for e in examples]
-    labels = [e.labels + [IGNORED] * (length - len(e.ids)) for e in examples]
-    return Batch(torch.tensor(ids), torch.tensor(labels))
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
@@ -177,32 +114,47 @@ def make_optimizer(model: Qwen3ForCausalLM, recipe: Recipe) -> torch.optim.Optim
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
 
 
-def train(recipe: Recipe, model: Qwen3ForCausalLM, batches: Iterator[Batch]) -> dict[str, float]:
-    """Train to the end of the batches; returns figures."""
+def train(
+    recipe: Recipe, model: Qwen3ForCausalLM, batches: Iterator[Batch], rank: int
+) -> dict[str, float]:
+    """Train to the end of the batches, of which this process computes every other one."""
     optimizer = make_optimizer(model, recipe)
-    started, spent, mean = time.monotonic(), 0, 0.0
+    gradients = _one_buffer(model)
+    started, spent, mean, step = time.monotonic(), 0, 0.0, 0
     model.train()
-    step = 0
-    for step, batch in enumerate(batches):
+    for step, turn in enumerate(zip(*[batches] * recipe.processes, strict=False)):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(recipe, step, spent / recipe.tokens)
-        loss = loss_of(model, batch)
+        loss = loss_of(model, turn[rank])
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
+        distributed.all_reduce(gradients)
+        gradients.div_(recipe.processes)
+        gradients.mul_((recipe.gradient_norm / gradients.norm()).clamp(max=1.0))
         optimizer.step()
-        optimizer.zero_grad()
-        spent += batch.ids.numel()
+        gradients.zero_()
+        spent += sum(batch.ids.numel() for batch in turn)
         mean = loss.item() if step == 0 else 0.98 * mean + 0.02 * loss.item()
-        if step % 50 == 0:
+        if step % 50 == 0 and rank == 0:
             _report(recipe, step, mean, spent, time.monotonic() - started)
     return {"steps": step + 1, "tokens": spent, "final_loss": round(mean, 4)}
+
+
+def _one_buffer(model: Qwen3ForCausalLM) -> Tensor:
+    """Let all gradients lie in one tensor, which is averaged and clipped at once."""
+    parameters = list(model.parameters())
+    buffer = torch.zeros(sum(p.numel() for p in parameters))
+    for parameter, piece in zip(
+        parameters, buffer.split([p.numel() for p in parameters]), strict=True
+    ):
+        parameter.grad = piece.view_as(parameter)
+    return buffer
 
 
 def _report(recipe: Recipe, step: int, loss: float, spent: int, elapsed: float) -> None:
     left = elapsed * (recipe.tokens / spent - 1)
     print(
         f"step {step:5d}  loss {loss:.3f}  {spent / 1e6:.2f}M tokens  "
-        f"{elapsed / 60:.1f} min  {time.process_time() / 60:.1f} core-min  "
+        f"{elapsed / 60:.1f} min  {time.process_time() / 60:.1f} core-min here  "
         f"{left / 60:.1f} min left",
         flush=True,
     )
@@ -225,17 +177,43 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     save_tokenizer(tokenizer, folder)
 
 
-def make(recipe: Recipe) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast, dict[str, float]]:
-    """Train the tokenizer, then the model, on documents that the seed determines."""
-    torch.manual_seed(recipe.seed)
-    excluded = held_out_questions()
+def make_tokenizer(recipe: Recipe, excluded: frozenset[str]) -> PreTrainedTokenizerFast:
     documents = draw_documents(random.Random(recipe.seed), excluded)
     texts = ("".join(p.text for p in next(documents).pieces) for _ in range(30_000))
-    tokenizer = train_tokenizer(texts, recipe.vocabulary, recipe.context)
+    return train_tokenizer(texts, recipe.vocabulary, recipe.context)
+
+
+def work(
+    rank: int,
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerFast,
+    excluded: frozenset[str],
+    meeting: str,
+    output: Path,
+) -> None:
+    """What one of the processes does; the first one writes the model."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(recipe.seed)
+    distributed.init_process_group(
+        "gloo", init_method=meeting, rank=rank, world_size=recipe.processes
+    )
     model = build_model(recipe, tokenizer)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    figures = train(recipe, model, draw_batches(recipe, tokenizer, excluded))
-    return model, tokenizer, figures
+    size = BatchSize(recipe.max_length, recipe.batch_tokens, recipe.tokens)
+    batches = draw_batches(recipe.seed + 1, size, tokenizer, excluded)
+    figures = train(recipe, model, batches, rank)
+    distributed.barrier()
+    distributed.destroy_process_group()
+    if rank == 0:
+        save(model, tokenizer, output)
+        figures["parameters"] = sum(p.numel() for p in model.parameters())
+        print(json.dumps(figures), flush=True)
+
+
+def _core_seconds() -> float:
+    """The time on cores of this process and of those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def main() -> None:
@@ -243,16 +221,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--output", type=Path, required=True, help="folder to write the model to")
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    started = time.monotonic()
-    torch.set_num_threads(arguments.threads)
-    torch.use_deterministic_algorithms(True)
-    model, tokenizer, figures = make(Recipe())
-    save(model, tokenizer, arguments.output)
-    figures["wall_seconds"] = round(time.monotonic() - started)
-    figures["core_seconds"] = round(time.process_time())
-    print(json.dumps(figures), flush=True)
+    started, recipe, excluded = time.monotonic(), Recipe(), held_out_questions()
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = (Path(folder) / "meeting").as_uri()
+        torch.multiprocessing.spawn(
+            work,
+            (recipe, make_tokenizer(recipe, excluded), excluded, meeting, arguments.output),
+            nprocs=recipe.processes,
+        )
+    seconds = {"wall_seconds": time.monotonic() - started, "core_seconds": _core_seconds()}
+    print(json.dumps({name: round(value) for name, value in seconds.items()}), flush=True)
 
 
 if __name__ == "__main__":
