@@ -8,7 +8,7 @@ BUF_VERSION := 1.75.0
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types unit integration proto drift proto-lint wheel model bench clean
+.PHONY: help demo up test lint types unit integration proto drift proto-lint wheel model bench chaos soak clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -44,6 +44,12 @@ unit: $(VENV)/dev.stamp  ## Tests that need no other process.
 
 integration: $(VENV)/dev.stamp  ## Tests with real processes, a real Valkey and a real channel.
 	$(BIN)/python -m pytest -q tests/integration tests/packaging
+
+chaos: $(VENV)/dev.stamp  ## Let everything die for MINUTES=10, by SEED=n; nothing may be lost.
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+soak: $(VENV)/dev.stamp  ## Load everything steadily for MINUTES=10; nothing may grow.
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 proto: $(VENV)/dev.stamp  ## Generate the code of the contract.
 	PYTHON=$(abspath $(BIN)/python) .ci/generate
