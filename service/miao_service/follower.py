@@ -74,6 +74,10 @@ class Follower:
         """What waits for the reader of this stream."""
         return self._waiting_bytes
 
+    def num_wanted(self, most: int) -> int:
+        """How many entries to fetch next: as many as fit, if they are like the last."""
+        return max(1, min(most, self._limit_bytes // max(1, len(self._last))))
+
     def take(self, entries: Iterable[Entry]) -> None:
         """Keep the entries behind this one's position, until its buffer is full."""
         for position, payload in entries:

@@ -12,8 +12,6 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from miao.v1 import generation_service_pb2, model_service_pb2
@@ -56,16 +54,13 @@ class Front:
             connect_async(settings.redis_url, max_connections=count) for count in (many, 16, 4)
         )
         self._clients = (commands, journals, looks)
-        for client in self._clients:
-            # A restart of Redis breaks the connections that wait in a pool; redis-py finds
-            # out by failing. Whatever we send may be sent twice.
-            client.set_retry(Retry(NoBackoff(), 1))
         self.catalog = ModelCatalog(looks)
         self._waiting = GenerationStore(looks, front_id)
         self.reader = JournalReader(
             journals,
             front_id,
             settings.stream_buffer_bytes,
+            settings.redis_timeout_seconds,
             settings.follow_outage_seconds,
         )
         self._generations = GenerationServicer(

@@ -19,6 +19,7 @@ once: its submission rings the wake stream in the same step.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -54,6 +55,7 @@ class JournalReader:
         client: Redis,
         front_id: str,
         buffer_bytes: int,
+        answer_seconds: float,
         outage_seconds: float,
     ) -> None:
         """Start nothing yet; `run` reads.
@@ -62,6 +64,7 @@ class JournalReader:
             client: of the reader's own; one of its connections blocks all the time.
             front_id: names the wake stream.
             buffer_bytes: what may wait for one stream's reader.
+            answer_seconds: how long Redis may take for an answer.
             outage_seconds: how long followers wait for Redis to return.
         """
         self._connection = JournalConnection(client)
@@ -69,11 +72,12 @@ class JournalReader:
         self._wake_key = keys.front(front_id).encode()
         self._wake_id = b"0-0"
         self._buffer_bytes = buffer_bytes
+        self._answer_seconds = answer_seconds
         self._outage_seconds = outage_seconds
         self._feeds: dict[bytes, list[Follower]] = {}
         self._last_entry: dict[bytes, float] = {}
         self._missing_since: dict[bytes, float] = {}
-        self._down_since: float | None = None
+        self._answered_at = time.monotonic()
         self._is_verified = asyncio.Event()  # that journals are those that were read before
 
     @property
@@ -128,9 +132,8 @@ class JournalReader:
             await self._anchor(follower)
             return
         key = keys.journal(follower.generation_id)
-        reply = await self._patiently(
-            "XRANGE", key, f"({follower.position.entry_id}", "+", "COUNT", _ENTRIES_PER_READ
-        )
+        begin, count = f"({follower.position.entry_id}", follower.num_wanted(_ENTRIES_PER_READ)
+        reply = await self._patiently("XRANGE", key, begin, "+", "COUNT", count)
         if follower.needs_anchor:
             return  # Redis was away meanwhile
         if reply:
@@ -151,11 +154,13 @@ class JournalReader:
         failures = 0
         while True:
             try:
-                await self._verify(self._feeds)
+                async with asyncio.timeout(self._answer_seconds):
+                    await self._verify(self._feeds)
                 self._is_verified.set()
                 while True:
-                    await self._read_once()
-                    failures, self._down_since = 0, None
+                    async with asyncio.timeout(_BLOCK_MS / 1000 + self._answer_seconds):
+                        await self._read_once()
+                    failures, self._answered_at = 0, time.monotonic()
             except (RedisError, OSError, TimeoutError) as error:
                 if not failures:
                     logger.warning("reading journals failed: %s", type(error).__name__)
@@ -164,7 +169,8 @@ class JournalReader:
             finally:
                 self._is_verified.clear()
                 await self._connection.drop()
-            self._note_outage()
+            if time.monotonic() - self._answered_at > self._outage_seconds:
+                self.fail_all(QueueUnavailableError())
             await asyncio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
             failures += 1
 
@@ -257,23 +263,16 @@ class JournalReader:
 
     async def _patiently(self, *command: Any) -> Any:
         """Ask Redis, again and again while it is away, up to the limit."""
-        deadline = time.monotonic() + self._outage_seconds
-        while True:
-            try:
-                # Shielded: inside redis-py a cancellation can get lost (asyncio.wait_for
-                # of Python 3.11), and a stream whose caller left would never end.
-                return await asyncio.shield(self._redis.execute_command(*command))
-            except (RedisError, OSError, TimeoutError) as error:
-                if time.monotonic() > deadline:
-                    raise QueueUnavailableError from error
-                await asyncio.sleep(0.2)
-
-    def _note_outage(self) -> None:
-        now = time.monotonic()
-        if self._down_since is None:
-            self._down_since = now
-        elif now - self._down_since > self._outage_seconds:
-            self.fail_all(QueueUnavailableError())
+        try:
+            async with asyncio.timeout(self._outage_seconds):
+                while True:
+                    # Shielded: inside redis-py a cancellation can get lost (asyncio.wait_for
+                    # of Python 3.11), and a stream whose caller left would never end.
+                    with contextlib.suppress(RedisError, OSError):
+                        return await asyncio.shield(self._redis.execute_command(*command))
+                    await asyncio.sleep(0.2)
+        except TimeoutError as error:
+            raise QueueUnavailableError from error
 
     def _followers(self) -> list[Follower]:
         return [follower for followers in self._feeds.values() for follower in followers]

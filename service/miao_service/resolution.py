@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,8 @@ class Resolver:
             tenant: whose generation it is.
             time_remaining: seconds until the call's own deadline, if it counts.
         """
-        model = await self._catalog.resolve(spec.model, "spec.model")
+        async with asyncio.timeout(self._settings.redis_timeout_seconds):
+            model = await self._catalog.resolve(spec.model, "spec.model")
         prompt = await self._prompt(model, spec)
         _check_against_model(model, spec, prompt)
         request_id = request_id or secrets.token_urlsafe(16)

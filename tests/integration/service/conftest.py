@@ -9,6 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -281,3 +285,42 @@ def eventually() -> Callable[[Callable[[], Any]], Any]:
 def as_text() -> Callable[[Any], str]:
     """The text of a list of responses."""
     return lambda responses: "".join(response.event.tokens.text for response in responses)
+
+
+READY = "front listening on 127.0.0.1:"
+
+
+class Process:
+    """A front in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self.process = process
+        self.port = port
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), 15)
+
+
+@contextlib.asynccontextmanager
+async def _front_process(redis_url: str, *arguments: str) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "miao_service", "--listen", "127.0.0.1:0", *arguments),
+        env=os.environ | {"REDIS_URL": redis_url, "MIAO_DRAIN_SECONDS": "0.5"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
+        assert line.startswith(READY), line
+        yield Process(process, int(line.removeprefix(READY)))
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+@pytest.fixture
+def start_process(redis_url: str) -> Callable[..., Any]:
+    """Starts a front as a process with arguments of its own."""
+    return functools.partial(_front_process, redis_url)

@@ -85,34 +85,6 @@ async def test_an_end_before_what_the_caller_has_seen_is_data_loss(
         assert (refusal.code.name, refusal.reason) == ("DATA_LOSS", "JOURNAL_LOST")
 
 
-async def test_a_reader_that_stalls_costs_bounded_memory_and_stops_nobody(
-    front: Any, worker: Any, start_front: Any, eventually: Any, as_text: Any
-) -> None:
-    limit = 32 * 1024
-    async with start_front(stream_buffer_bytes=limit) as small:
-        generation_id = await create(front)
-        claimed = await worker.next()
-        stalled = aiter(follow(small, generation_id))
-        assert (await anext(stalled)).event.HasField("accepted")
-        text = "x" * 40_000  # a lot for one token, so that the channel's own windows fill
-        for _ in range(100):
-            worker.append(claimed, pb.Tokens(text=text, token_ids=[1]))
-        (follower,) = small.front.reader._followers()
-        await eventually(lambda: follower.position.tokens > 0)
-        await asyncio.sleep(0.2)
-        assert follower.position.tokens < 90
-        assert follower.waiting_bytes <= limit + 64 * 41_000
-        # Another reader of the same journal, and one of another, go on.
-        swift = aiter(follow(small, generation_id))
-        assert len([await anext(swift) for _ in range(101)]) == 101
-        other = await create(small)
-        await worker.answer("abc")
-        assert as_text([response async for response in follow(small, other)]) == "abc"
-        worker.finish(claimed)
-        responses = [response async for response in stalled]
-        assert [r.event.sequence_number for r in responses] == [*range(1, 101), 100]
-
-
 async def test_a_long_journal_is_read_whole(front: Any, worker: Any) -> None:
     generation_id = await create(front)
     claimed = await worker.next()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,45 +17,15 @@ from miao.v1 import model_service_pb2
 from miao.v1.generation_service_pb2_grpc import GenerationServiceStub
 from miao.v1.model_service_pb2_grpc import ModelServiceStub
 
-READY = "front listening on 127.0.0.1:"
-
-
-class Process:
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
-        self.process = process
-        self.port = port
-
-    async def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 15)
-
-
-@contextlib.asynccontextmanager
-async def front_process(redis_url: str, *arguments: str) -> AsyncIterator[Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "miao_service", "--listen", "127.0.0.1:0", *arguments),
-        env=os.environ | {"REDIS_URL": redis_url, "MIAO_DRAIN_SECONDS": "0.5"},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
-        assert line.startswith(READY), line
-        yield Process(process, int(line.removeprefix(READY)))
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
-
 
 def spec(**changes: Any) -> rpc.GenerateRequest:
     return rpc.GenerateRequest(spec=pb.GenerationSpec(**({"prompt": "hello"} | changes)))
 
 
 async def test_on_sigterm_short_streams_end_and_long_ones_move_on(
-    redis_url: str, worker: Any, refused: Any, start_front: Any, as_text: Any
+    start_process: Any, redis_url: str, worker: Any, refused: Any, start_front: Any, as_text: Any
 ) -> None:
-    async with front_process(redis_url) as front, start_front() as other:
+    async with start_process() as front, start_front() as other:
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{front.port}")
         async with channel:
             stub: Any = GenerationServiceStub(channel)
@@ -87,10 +54,10 @@ async def test_on_sigterm_short_streams_end_and_long_ones_move_on(
 
 
 async def test_several_processes_share_a_port_and_end_together(
-    redis_url: str, worker: Any, as_text: Any, tmp_path: Path
+    start_process: Any, redis_url: str, worker: Any, as_text: Any, tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready"
-    async with front_process(redis_url, "--processes", "2", "--ready-file", str(ready)) as fleet:
+    async with start_process("--processes", "2", "--ready-file", str(ready)) as fleet:
         assert ready.read_text() == f"{fleet.port}\n"
         for _ in range(4):  # each on a connection, and so perhaps a process, of its own
             options = [("grpc.use_local_subchannel_pool", 1)]
@@ -102,8 +69,8 @@ async def test_several_processes_share_a_port_and_end_together(
         assert await fleet.stop(signal.SIGINT) == 0
 
 
-async def test_a_taken_port_is_said_in_one_sentence(redis_url: str) -> None:
-    async with front_process(redis_url) as front:
+async def test_a_taken_port_is_said_in_one_sentence(start_process: Any, redis_url: str) -> None:
+    async with start_process() as front:
         for more in ([], ["--processes", "2"]):
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "miao_service", "--redis-url", redis_url),
@@ -118,11 +85,11 @@ async def test_a_taken_port_is_said_in_one_sentence(redis_url: str) -> None:
 
 
 async def test_a_front_starts_without_redis_and_serves_once_it_is_there(
-    redis_server: Any, redis_url: str, worker: Any
+    start_process: Any, redis_server: Any, redis_url: str, worker: Any
 ) -> None:
     redis_server.kill()
     try:
-        async with front_process(redis_url) as front:
+        async with start_process() as front:
             redis_server.start()
             worker.announce()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{front.port}") as channel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import grpc
@@ -170,38 +171,36 @@ async def test_a_full_backlog_is_named_and_nothing_is_written(
     assert refusal.detail(error_details_pb2.RetryInfo).retry_delay.seconds > 0
 
 
-async def test_a_burst_far_over_the_backlog_is_refused_and_never_fails(
-    start_front: Any, worker: Any, refused: Any
+async def test_a_burst_far_over_the_backlog_is_refused_soon_while_accepted_work_goes_on(
+    start_front: Any, worker: Any, refused: Any, as_text: Any
 ) -> None:
     async with start_front(backlog_limit=50) as front:
         spec = pb.GenerationSpec(prompt="hi")
+        running = aiter(front.generations.Generate(rpc.GenerateRequest(spec=spec)))
+        await anext(running)
+        claimed = await worker.next()
 
-        async def ask() -> str:
+        async def ask() -> tuple[str, int]:
             call = front.generations.CreateGeneration(rpc.CreateGenerationRequest(spec=spec))
             try:
                 await call
-            except grpc.aio.AioRpcError as error:
-                return str(error.code().name)
-            return "OK"
+            except grpc.aio.AioRpcError:
+                refusal = await refused(call)
+                retry = refusal.detail(error_details_pb2.RetryInfo).retry_delay
+                return refusal.code.name, retry.seconds
+            return "OK", 0
 
-        outcomes = await asyncio.gather(*(ask() for _ in range(500)))
-        assert {name: outcomes.count(name) for name in set(outcomes)} == {
-            "OK": 50,
-            "RESOURCE_EXHAUSTED": 450,
-        }
+        async def say() -> str:
+            for letter in "abcdefghij":
+                worker.say(claimed, letter)
+                assert (await anext(running)).event.tokens.text == letter
+            worker.finish(claimed)
+            return as_text([response async for response in running])
 
-
-async def test_a_full_redis_is_named_and_nothing_is_written(
-    front: Any, refused: Any, database: Any
-) -> None:
-    database.config_set("maxmemory", 1)
-    try:
-        call = front.generations.Generate(rpc.GenerateRequest(spec=pb.GenerationSpec(prompt="hi")))
-        refusal = await refused(call)
-    finally:
-        database.config_set("maxmemory", 0)
-    assert (refusal.code.name, refusal.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
-    assert not database.keys("miao:gen:*")
+        async with asyncio.timeout(20):
+            *outcomes, rest = await asyncio.gather(*(ask() for _ in range(500)), say())
+        assert Counter(outcomes) == {("OK", 0): 50, ("RESOURCE_EXHAUSTED", 1): 450}
+        assert rest == ""
 
 
 async def test_unknown_generations_are_not_found(front: Any, refused: Any) -> None:

@@ -1,0 +1,177 @@
+"""A Redis that is full, read-only, slow or frozen: new requests are refused, streams go on or end.
+
+Refused means: soon, with a reason and a time to come back, and with nothing written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+from google.rpc import error_details_pb2
+from tests.conftest import RedisServer
+
+from miao.v1 import generation_pb2 as pb
+from miao.v1 import generation_service_pb2 as rpc
+
+
+def request(request_id: str = "") -> rpc.GenerateRequest:
+    return rpc.GenerateRequest(request_id=request_id, spec=pb.GenerationSpec(prompt="hello"))
+
+
+@contextmanager
+def full(server: RedisServer, database: Any) -> Iterator[None]:
+    database.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        database.config_set("maxmemory", 0)
+
+
+@contextmanager
+def read_only(server: RedisServer, database: Any) -> Iterator[None]:
+    database.replicaof("127.0.0.1", 1)
+    try:
+        yield
+    finally:
+        database.replicaof("NO", "ONE")
+
+
+@contextmanager
+def without_replicas(server: RedisServer, database: Any) -> Iterator[None]:
+    database.config_set("min-replicas-to-write", 1)
+    try:
+        yield
+    finally:
+        database.config_set("min-replicas-to-write", 0)
+
+
+@contextmanager
+def paused(server: RedisServer, database: Any) -> Iterator[None]:
+    database.client_pause(4000, all=True)  # nobody can end it before its time
+    try:
+        yield
+    finally:
+        database.ping()
+
+
+@contextmanager
+def frozen(server: RedisServer, database: Any) -> Iterator[None]:
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+Trouble = Callable[[RedisServer, Any], AbstractContextManager[None]]
+REFUSALS: list[tuple[Trouble, str, str]] = [
+    (full, "RESOURCE_EXHAUSTED", "QUEUE_FULL"),
+    (read_only, "UNAVAILABLE", "QUEUE_UNAVAILABLE"),
+    (without_replicas, "UNAVAILABLE", "QUEUE_UNAVAILABLE"),
+    (paused, "UNAVAILABLE", "QUEUE_UNAVAILABLE"),
+    (frozen, "UNAVAILABLE", "QUEUE_UNAVAILABLE"),
+]
+
+
+@pytest.mark.parametrize(("trouble", "code", "reason"), REFUSALS)
+async def test_new_requests_are_refused_soon_and_nothing_is_written(
+    start_front: Any,
+    worker: Any,
+    database: Any,
+    redis_server: Any,
+    refused: Any,
+    as_text: Any,
+    trouble: Trouble,
+    code: str,
+    reason: str,
+) -> None:
+    async with start_front(redis_timeout_seconds=0.5) as front:
+        unknown = rpc.GetGenerationRequest(generation_id="unknown")
+        await refused(front.generations.GetGeneration(unknown))  # it has a connection now
+        with trouble(redis_server, database):
+            for submit in (front.generations.Generate, front.generations.CreateGeneration):
+                began = time.monotonic()
+                refusal = await refused(submit(request()))
+                assert time.monotonic() - began < 5
+                assert (refusal.code.name, refusal.reason) == (code, reason)
+                assert refusal.detail(error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() > 0
+        if trouble is not frozen:  # it finds the request in its socket when it wakes
+            assert not database.keys("miao:gen:*")
+            assert not database.keys("rq:*")
+        call = front.generations.Generate(request("after"))  # and as soon as it is over:
+        while (await worker.answer("abc")).record.request_id != "after":
+            pass
+        assert as_text([response async for response in call]) == "abc"
+
+
+@pytest.mark.parametrize("trouble", [read_only, without_replicas, paused, frozen])
+async def test_running_streams_go_on_after_it(
+    start_front: Any,
+    worker: Any,
+    database: Any,
+    redis_server: Any,
+    as_text: Any,
+    trouble: Trouble,
+) -> None:
+    async with start_front(redis_timeout_seconds=0.5) as front:
+        live = aiter(front.generations.Generate(request("live")))
+        await anext(live)
+        waiting = aiter(front.generations.Generate(request("waiting")))
+        await anext(waiting)
+        claimed = await worker.next()
+        worker.say(claimed, "ab")
+        assert (await anext(live)).event.tokens.text == "ab"
+        with trouble(redis_server, database):
+            await asyncio.sleep(4)  # longer than the reader waits for an answer
+        worker.say(claimed, "cd")
+        worker.finish(claimed)
+        await worker.answer("xyz")
+        assert as_text([response async for response in live]) == "cd"
+        assert as_text([response async for response in waiting]) == "xyz"
+
+
+async def test_a_full_redis_stops_no_accepted_work(
+    front: Any, worker: Any, database: Any, redis_server: Any, as_text: Any
+) -> None:
+    stream = aiter(front.generations.Generate(request("stream")))
+    await anext(stream)
+    waiting = aiter(front.generations.Generate(request("waiting")))
+    await anext(waiting)
+    with full(redis_server, database):
+        claimed = await worker.next()
+        worker.say(claimed, "ab", "cd")
+        cancel = rpc.CancelGenerationRequest(generation_id=(await worker.next()).generation_id)
+        await front.generations.CancelGeneration(cancel)
+        late = front.generations.FollowGeneration(
+            rpc.FollowGenerationRequest(generation_id=claimed.generation_id)
+        )
+        worker.finish(claimed)
+        assert as_text([response async for response in stream]) == "abcd"
+        assert as_text([response async for response in late]) == "abcd"
+
+
+@pytest.mark.parametrize("trouble", [paused, frozen])
+async def test_streams_end_clearly_when_it_lasts(
+    start_front: Any,
+    worker: Any,
+    database: Any,
+    redis_server: Any,
+    refused: Any,
+    trouble: Trouble,
+) -> None:
+    settings = {"redis_timeout_seconds": 0.5, "follow_outage_seconds": 1.0}
+    async with start_front(**settings) as front:
+        live = aiter(front.generations.Generate(request()))
+        await anext(live)
+        began = time.monotonic()
+        with trouble(redis_server, database):
+            refusal = await refused(live)
+            assert time.monotonic() - began < 10
+    assert (refusal.code.name, refusal.reason) == ("UNAVAILABLE", "QUEUE_UNAVAILABLE")
