@@ -25,8 +25,6 @@ from miao_service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
 
-# What was accepted once is not refused for a limit that came later.
-_ANYTHING = Admission(backlog_limit=2**31, require_worker=False)
 _PASSING = (QueueUnavailableError, UnsafeAcceptanceError)
 _RETRY_SECONDS = 0.2
 
@@ -39,6 +37,11 @@ class Submitter:
         self._admission = Admission(
             backlog_limit=settings.backlog_limit,
             require_worker=not settings.queue_without_worker,
+            within_seconds=settings.redis_timeout_seconds / 2,  # the rest is for the answer
+        )
+        # What was accepted once is not refused for a limit that came later.
+        self._readmission = dataclasses.replace(
+            self._admission, backlog_limit=2**31, require_worker=False
         )
         self._redis_timeout = settings.redis_timeout_seconds
         self._outage_seconds = settings.follow_outage_seconds
@@ -56,7 +59,7 @@ class Submitter:
         while True:
             left_ms = submission.timeout_ms - int(1000 * (time.monotonic() - begun))
             try:
-                return await self._submit(_limited(submission, max(1, left_ms)), _ANYTHING)
+                return await self._submit(_limited(submission, max(1, left_ms)), self._readmission)
             except RequestConflictError as error:
                 raise GenerationLostError from error  # the id has become another's
             except (*_PASSING, RedisError, OSError, TimeoutError) as error:
@@ -92,6 +95,8 @@ class Submitter:
                     if record is None:  # it has expired this very moment
                         raise QueueUnavailableError
                     return record.accepted
+                case SubmitOutcome.LATE:
+                    raise QueueUnavailableError
                 case SubmitOutcome.CONFLICT:
                     raise RequestConflictError(submission.request_id)
                 case SubmitOutcome.NO_WORKER:

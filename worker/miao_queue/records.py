@@ -30,6 +30,7 @@ class SubmitOutcome(StrEnum):
     CONFLICT = "conflict"  # the request id is known with another content
     NO_WORKER = "no_worker"
     BACKLOG_FULL = "backlog_full"
+    LATE = "late"  # Redis came to it after its front had given up
 
 
 class CancelOutcome(StrEnum):

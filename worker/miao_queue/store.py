@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 
 from miao.v1 import generation_pb2 as pb
 from miao_queue import events, keys, records, scripts
+from miao_queue.clock import RedisClock
 from miao_queue.durability import Durability
 from miao_queue.records import CancelOutcome, Record, Submission, SubmitOutcome
 from miao_queue.rq_jobs import RqJobs, Word
@@ -23,10 +25,13 @@ class Admission:
 
     backlog_limit: the most generations of a model that may wait.
     require_worker: refuse where no live worker serves the model.
+    within_seconds: how long Redis may take to come to it. What a front has given
+        up must not be accepted when a Redis that was frozen goes on.
     """
 
     backlog_limit: int
     require_worker: bool
+    within_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class GenerationStore:
         self._redis: Any = connection  # its annotations mix what both kinds of client return
         self._front_id = front_id
         self._durability = durability
+        self._clock = RedisClock(connection)
         self._jobs = RqJobs()
         self._submit = scripts.load_async(connection, "submit")
         self._cancel = scripts.load_async(connection, "cancel")
@@ -67,8 +73,11 @@ class GenerationStore:
         journal at once. Raises NotDurableError where it is submitted, but not
         known to be as safe as it must be.
         """
-        outcome, number = await self._run_submit(self._submit_words(submission, admission))
-        result = SubmitOutcome(outcome.decode())
+        deadline = time.monotonic() + admission.within_seconds
+        result, number = await self._submit_by(deadline, submission, admission)
+        if result is SubmitOutcome.LATE:
+            self._clock.forget()
+            result, number = await self._submit_by(deadline, submission, admission)
         return Submitted(
             result,
             submission.generation_id,
@@ -166,6 +175,15 @@ class GenerationStore:
             )
         return [(member.decode(), score) for member, score in rows]
 
+    async def _submit_by(
+        self, deadline: float, submission: Submission, admission: Admission
+    ) -> tuple[SubmitOutcome, int]:
+        latest_ms = await self._clock.ms_at(deadline)
+        outcome, number = await self._run_submit(
+            self._submit_words(submission, admission, latest_ms)
+        )
+        return SubmitOutcome(outcome.decode()), number
+
     async def _run_submit(self, words: list[Word]) -> Any:
         if not self._durability.is_asked_for:
             return await self._submit(args=words)
@@ -178,7 +196,9 @@ class GenerationStore:
         self._durability.check(answer)
         return reply
 
-    def _submit_words(self, submission: Submission, admission: Admission) -> list[Word]:
+    def _submit_words(
+        self, submission: Submission, admission: Admission, latest_ms: int
+    ) -> list[Word]:
         queue = keys.queue_name(submission.model, submission.priority)
         state: list[Word] = [
             *("request_id", submission.request_id),
@@ -197,6 +217,7 @@ class GenerationStore:
             int(admission.require_worker),
             submission.timeout_ms,
             submission.queue_timeout_ms,
+            latest_ms,
             len(state),
             *state,
             *self._jobs.enqueue(submission.generation_id, queue, submission.retention_seconds),
