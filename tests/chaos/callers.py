@@ -29,7 +29,7 @@ from .clients import PATIENCE, Clients
 from .observation import Expected, Fault, Observation
 from .wire import WireCaller
 
-_END_SECONDS = 180.0  # the longest that a generation may take in all
+_END_SECONDS = 300.0  # the longest that a generation may take in all
 _LOOK_SECONDS = 0.2
 _ROOT = Path(__file__).parents[2]
 

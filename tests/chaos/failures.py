@@ -87,7 +87,7 @@ class Failures:
                 await self._pause(failure)
             case Kind.FRONT_KILL | Kind.FRONT_UPDATE:
                 await self._restart_front(failure)
-            case Kind.REDIS_KILL:
+            case Kind.REDIS_KILL | Kind.REDIS_LOSS:
                 await self._kill_redis(failure)
             case Kind.REDIS_CUT:
                 await self._cut_redis(failure)
@@ -173,9 +173,14 @@ class Failures:
         async with self._victim(failure, [self._fleet.redis]) as redis:
             if redis is None:
                 return
+            written = self._fleet.aof_bytes()
+            if failure.kind is Kind.REDIS_LOSS:
+                await asyncio.sleep(1.0)
             with self._event(failure, redis.name):
                 redis.signal(signal.SIGKILL)
                 await redis.wait_ended()
+                if failure.kind is Kind.REDIS_LOSS:
+                    self._say(f"lost the last {self._fleet.cut_aof(written)} bytes of its file")
                 await asyncio.sleep(failure.seconds)
                 redis.start()
                 await self._fleet.wait_redis()

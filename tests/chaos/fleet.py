@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import sys
@@ -115,6 +116,21 @@ class Fleet:
                     process.signal(number)
             for process in group:
                 await _end(process)
+
+    def aof_bytes(self) -> int:
+        """The length of the part of its file that Valkey writes to."""
+        return self._aof().stat().st_size
+
+    def cut_aof(self, length: int) -> int:
+        """Cut Valkey's file to this length, while it is down; returns how many bytes went."""
+        aof = self._aof()
+        lost = max(0, aof.stat().st_size - length)
+        os.truncate(aof, aof.stat().st_size - lost)
+        return lost
+
+    def _aof(self) -> Path:
+        parts = (self._settings.folder / "valkey").glob("appendonlydir/*.incr.aof")
+        return max(parts, key=lambda part: part.stat().st_mtime)
 
     def remove_data(self) -> None:
         """Remove Valkey's files; logs stay."""
