@@ -29,11 +29,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class BatchSize:
-    """Limits in tokens, padding included."""
+    """Limits in tokens, padding included; and how many documents are sorted by length at once."""
 
     row: int
     batch: int
     total: int
+    documents: int = 4096
 
 
 def draw_documents(rng: random.Random, excluded: frozenset[str]) -> Iterator[Document]:
@@ -62,7 +63,7 @@ def draw_batches(
     documents = draw_documents(rng, excluded)
     spent = 0
     while True:
-        examples = [encode(tokenizer, next(documents)) for _ in range(4096)]
+        examples = [encode(tokenizer, next(documents)) for _ in range(size.documents)]
         examples = [e for e in examples if len(e.ids) <= size.row]
         for batch in _bucket(rng, examples, size.batch, tokenizer.pad_token_id):
             yield batch

@@ -45,6 +45,7 @@ class Recipe:
     weight_decay: float = 0.05
     gradient_norm: float = 1.0
     max_length: int = 512
+    documents: int = 4096  # sorted by length at once
     vocabulary: int = 4096
     hidden: int = 192
     layers: int = 5
@@ -199,7 +200,7 @@ def work(
         "gloo", init_method=meeting, rank=rank, world_size=recipe.processes
     )
     model = build_model(recipe, tokenizer)
-    size = BatchSize(recipe.max_length, recipe.batch_tokens, recipe.tokens)
+    size = BatchSize(recipe.max_length, recipe.batch_tokens, recipe.tokens, recipe.documents)
     batches = draw_batches(recipe.seed + 1, size, tokenizer, excluded)
     figures = train(recipe, model, batches, rank)
     distributed.barrier()

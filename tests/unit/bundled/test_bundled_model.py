@@ -7,23 +7,19 @@ import pytest
 import torch
 
 from miao_worker.bundled import BUNDLED_MODEL_NAME, bundled_model_path
-from training.checker import DEMONSTRATION, Item, complaints, read_items
+from training.checker import DEMONSTRATION, HELD_OUT, Item, complaints, read_items
 from training.evaluate import Answerer
 
 WHEEL_LIMIT_BYTES = 8 * 1024 * 1024
-HELD_OUT = read_items()[::9]
+FLOOR = 0.70  # of the held-out questions; the model card has the share
 
 
 @pytest.fixture(scope="module")
 def answerer() -> Iterator[Answerer]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # steps too small to share, the more so on a busy machine
     yield Answerer(bundled_model_path())
     torch.set_num_threads(threads)
-
-
-def _name(item: Item) -> str:
-    return item.turns[-1][:30]
 
 
 def test_has_a_name() -> None:
@@ -103,12 +99,22 @@ def test_answers_end_with_the_end_of_turn(answerer: Answerer) -> None:
     assert answerer.tokenizer.convert_tokens_to_ids("<|im_end|>") in stops
 
 
-@pytest.mark.parametrize("item", read_items(DEMONSTRATION), ids=_name)
-def test_answers_the_demonstration(answerer: Answerer, item: Item) -> None:
-    answer, ended = answerer.answer(item)
-    assert not complaints(item, answer, ended), answer
+def _failed(answerer: Answerer, items: list[Item]) -> list[tuple[str, str]]:
+    answers = answerer.answer(items)
+    return [
+        (item.turns[-1], answer.text)
+        for item, answer in zip(items, answers, strict=True)
+        if complaints(item, answer.text, answer.ended)
+    ]
+
+
+def test_answers_the_demonstration(answerer: Answerer) -> None:
+    demonstration = read_items(DEMONSTRATION)
+    assert len(demonstration) == 8
+    assert not _failed(answerer, demonstration)
 
 
 def test_answers_most_rewordings(answerer: Answerer) -> None:
-    failed = [item for item in HELD_OUT if complaints(item, *answerer.answer(item))]
-    assert len(failed) <= len(HELD_OUT) // 3, [item.turns for item in failed]
+    held_out = read_items(HELD_OUT)[::2]
+    failed = _failed(answerer, held_out)
+    assert 1 - len(failed) / len(held_out) >= FLOOR, failed
