@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from miao.v1 import generation_service_pb2, model_service_pb2
 from miao_queue.connection import connect_async
 from miao_queue.store import GenerationStore
+from miao_service.decoding import DecodingInterceptor
 from miao_service.errors import DrainingError
 from miao_service.faults import describe
 from miao_service.generation_service import GenerationServicer
@@ -121,7 +122,7 @@ class Front:
         if age:
             # No grace is set: streams on the old connection end in their own time.
             options.append(("grpc.max_connection_age_ms", int(age * 1000)))
-        server = grpc.aio.server(options=options)
+        server = grpc.aio.server(options=options, interceptors=[DecodingInterceptor()])
         server.add_generic_rpc_handlers(
             (generic_handler(_GENERATION, self._generations), generic_handler(_MODEL, self._models))
         )
