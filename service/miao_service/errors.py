@@ -256,7 +256,8 @@ class UnexpectedError(FrontError):
 
 def from_redis(error: Exception) -> FrontError:
     """What an error of the Redis client means for a caller."""
-    if isinstance(error, redis_errors.OutOfMemoryError) or str(error).startswith("OOM "):
+    # An error within a script is its own from Redis 7 on, and only quoted before.
+    if isinstance(error, redis_errors.OutOfMemoryError) or "OOM command not" in str(error):
         return QueueFullError()
     return QueueUnavailableError()
 

@@ -49,9 +49,9 @@ async def test_it_ends_by_itself_for_whoever_looks_or_follows(
 async def test_it_goes_on_after_redis_was_away(
     start_front: Any, worker: Any, redis_server: Any
 ) -> None:
+    worker.redis.config_set("appendfsync", "always")
     async with start_front() as front:
         overdue = await create(front, queue_timeout={"seconds": 2})
-        worker.redis.execute_command("WAITAOF", 1, 0, 5000)
         redis_server.kill()
         await asyncio.sleep(2.5)
         redis_server.start()
