@@ -73,6 +73,8 @@ class Conversation:
     def _read(self) -> str | None:
         try:
             return input("> " if self._interactive else "")
+        except output.Terminated:
+            raise
         except (EOFError, KeyboardInterrupt):
             return None
 
@@ -85,6 +87,8 @@ class Conversation:
                 for chunk in stream:
                     said.append(chunk.text)
                     output.write_text(chunk.text)
+        except output.Terminated:
+            raise
         except KeyboardInterrupt:
             pass
         except MiaoError as error:

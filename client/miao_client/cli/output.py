@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -17,6 +19,7 @@ from rich.table import Table
 from miao_client.errors import BusyError, InvalidRequestError, MiaoError
 
 INTERRUPTED = 130  # what shells give a program that Ctrl-C ended
+TERMINATED = 143  # and one that SIGTERM did
 _WIDTH_IN_PIPES = 160
 
 # Control characters and the C1 range, but not tab and newline: a model must not
@@ -24,15 +27,24 @@ _WIDTH_IN_PIPES = 160
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: it ends a command as Ctrl-C does, so that its generation is cancelled."""
+
+
 @contextmanager
 def reporting() -> Iterator[None]:
     """Turn an error into one line on stderr and the exit status 1."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except MiaoError as error:
         fail(sentence(error))
+    except Terminated:
+        raise typer.Exit(TERMINATED) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def fail(message: str) -> NoReturn:
@@ -83,6 +95,10 @@ def console() -> Console:
     return Console(
         width=None if sys.stdout.isatty() else _WIDTH_IN_PIPES, markup=False, highlight=False
     )
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _plain(value: object) -> Any:

@@ -204,7 +204,10 @@ def test_a_pipe_gets_plain_utf8_in_any_locale(service: Any, target: str) -> None
     assert done.stdout.decode() == "为什么😀\n"
 
 
-def test_interrupting_cancels_the_generation(service: Any, target: str) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_cancels_the_generation(
+    service: Any, target: str, number: signal.Signals, status: int
+) -> None:
     service.script("Generate", [service.accepted(), service.tokens(1, "a"), service.hold])
     service.script("CancelGeneration", {"generation": service.generation()})
     process = subprocess.Popen(
@@ -215,7 +218,24 @@ def test_interrupting_cancels_the_generation(service: Any, target: str) -> None:
     with process:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"a"  # it comes at once, not at the end
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, complaint = process.communicate(timeout=20)
-    assert (process.returncode, complaint) == (130, b"")
+    assert (process.returncode, complaint) == (status, b"")
+    assert len(service.requests("CancelGeneration")) == 1
+
+
+def test_a_signal_ends_a_talk_in_mid_answer(service: Any, target: str) -> None:
+    service.script("Generate", [service.accepted(), service.tokens(1, "a"), service.hold])
+    service.script("CancelGeneration", {"generation": service.generation()})
+    process = subprocess.Popen(
+        command("chat", "--target", target), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"hello\n")
+        process.stdin.flush()
+        assert process.stdout.read(1) == b"a"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
     assert len(service.requests("CancelGeneration")) == 1
