@@ -9,6 +9,7 @@ Example:
 
 from importlib.metadata import version
 
+from miao_client import verbosity as _verbosity  # noqa: F401  # before gRPC is loaded
 from miao_client.aio.client import AsyncClient
 from miao_client.aio.stream import AsyncGenerationStream
 from miao_client.errors import (

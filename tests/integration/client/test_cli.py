@@ -239,3 +239,20 @@ def test_a_signal_ends_a_talk_in_mid_answer(service: Any, target: str) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 143
     assert len(service.requests("CancelGeneration")) == 1
+
+
+def test_a_front_that_stops_is_left_without_a_word(service: Any) -> None:
+    targets = ",".join([service.start(), service.start()])
+    service.script("Generate", [service.accepted(), service.tokens(1, "a"), service.hold])
+    service.script("FollowGeneration", [service.tokens(2, "b"), service.finished(2)])
+    process = subprocess.Popen(
+        command("generate", "hello", "--target", targets),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"a"
+        service.kill(0)
+        answer, complaint = process.communicate(timeout=20)
+    assert (process.returncode, answer, complaint) == (0, b"b\n", b"")
