@@ -74,7 +74,7 @@ class Claim:
 class Crashes:
     """How often engines or workers died under a generation.
 
-    total: in any company.
+    total: in any company, as far as they are not forgiven.
     alone: whether it was the only one in its engine at the last of them.
     runs_alone: whether it is the only one from now on, to see if it is at fault.
     """
@@ -203,8 +203,7 @@ class ClaimStore:
         for claim, known in crashes:
             words += (claim.record.generation_id, claim.owner)
             words += (known.total, int(known.alone), int(known.runs_alone))
-        if words:
-            self._note_crashes(args=words)
+        self._note_crashes(args=words)
 
     def reap(self, interval_ms: int, limit: int = 100) -> list[ReapedClaim]:
         """Take back claims that nobody has renewed in time.

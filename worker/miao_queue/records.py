@@ -74,7 +74,7 @@ class Record:
     status: Status
     attempt: int
     tokens: int
-    crashes: int  # of engines and workers while it ran
+    crashes: int  # of engines and workers while it ran, as far as not forgiven
     crashed_alone: bool  # whether nothing else was in the engine at the last of them
     accept_ms: int
     deadline_ms: int

@@ -1,11 +1,13 @@
 """The generations that are in the engine, through its deaths.
 
 When an engine dies, all that it ran goes on in the next one, from the tokens
-that each has. The first death says nothing about who caused it. Whoever was
-there at two deaths is a suspect: each suspect runs alone for some steps, while
-the others wait, and joins them when it survives. One that dies alone, and has
-been there three times, is at fault and ends with an error; so a generation that
-kills its engine never takes its neighbours along.
+that each has. The first death says nothing about who caused it, and a death in
+company is forgiven after some steps: what kills an engine does so again at once,
+for it comes back to the same token. Whoever was there at two deaths without
+such steps between them is a suspect: each suspect runs alone for a while, as the
+others wait, and joins them when it survives. One that dies alone, and has been
+there three times, is at fault and ends with an error; so a generation that kills
+its engine never takes its neighbours along.
 
     add ──► members ──(nobody is suspected)──► inside the engine
                 │                                   ▲
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from miao_queue.claims import Claim, Crashes
 from miao_worker.engine.types import SequenceOutput
@@ -26,8 +28,7 @@ from miao_worker.execution import INTERNAL, Execution
 NoteCrashes = Callable[[Sequence[tuple[Claim, Crashes]]], None]
 
 _SUSPECT_AT = 2  # deaths
-_STEPS_ALONE = 8  # at first; twice as many after each further death
-_MAX_DOUBLINGS = 6
+_STEPS_TO_SURVIVE = 8
 
 
 class EngineBatch:
@@ -45,7 +46,6 @@ class EngineBatch:
         self._inside: dict[str, Execution] = {}  # by sequence id: those in the engine
         self._suspects: deque[Execution] = deque()
         self._alone: Execution | None = None
-        self._steps_left = 0
         self._num_sequences = 0
         self._is_down = False  # between two engines
 
@@ -84,11 +84,11 @@ class EngineBatch:
                     if execution is None:
                         continue  # it has left
                     brought.setdefault(execution, []).append(output)
+                    execution.num_steps += 1
                     if output.finish_reason is not None:
                         self._members.pop(execution.claim.owner, None)
                         self._leave(execution, tell=False)
-        if self._alone in brought:
-            self._steps_left -= 1
+        self._forgive(brought)
         return brought
 
     def restart(self) -> None:
@@ -121,6 +121,17 @@ class EngineBatch:
             with self._lock:
                 self._members.pop(execution.claim.owner, None)
 
+    def _forgive(self, progressed: Iterable[Execution]) -> None:
+        """Forget the deaths, in company, of those who have gone on for a while since."""
+        forgiven = []
+        for execution in progressed:
+            crashes = execution.crashes
+            survived = execution.num_steps >= _STEPS_TO_SURVIVE
+            if crashes.total and not crashes.alone and survived:
+                execution.crashes = Crashes(0, alone=False, runs_alone=crashes.runs_alone)
+                forgiven.append((execution.claim, execution.crashes))
+        self._note_crashes(forgiven)
+
     def _isolate(self) -> None:
         """Let the next suspect run alone, when it is time; in the end let all run."""
         if self._alone is not None and self._has_survived(self._alone):
@@ -140,15 +151,14 @@ class EngineBatch:
                 for execution in list(self._inside.values()):
                     self._leave(execution)
                 self._alone = suspect
-            doublings = min(suspect.crashes.total - _SUSPECT_AT, _MAX_DOUBLINGS)
-            self._steps_left = _STEPS_ALONE << doublings
             self._tell_alone(suspect, is_alone=True)  # before it can do harm
             with self._lock:
                 if suspect.claim.owner in self._members:
                     self._enter(suspect)
 
     def _has_survived(self, execution: Execution) -> bool:
-        return self._steps_left <= 0 or execution.claim.owner not in self._members
+        has_ended = execution.claim.owner not in self._members
+        return has_ended or execution.num_steps >= _STEPS_TO_SURVIVE
 
     def _tell_alone(self, execution: Execution, *, is_alone: bool) -> None:
         crashes = execution.crashes
@@ -167,6 +177,7 @@ class EngineBatch:
         # An id of its own each time: what the engine still sends of an earlier
         # stay is not taken for this one's.
         self._num_sequences += 1
+        execution.num_steps = 0
         execution.sequence_id = f"{execution.claim.owner}-{self._num_sequences}"
         self._inside[execution.sequence_id] = execution
         self._engine.add(execution.request())

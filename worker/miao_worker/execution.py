@@ -41,6 +41,7 @@ class Execution:
         self.token_ids: list[int] = []
         self.end: pb.Finished | None = None  # reason, stopped_by and error alone
         self.sequence_id = ""  # in the engine; another for each stay there
+        self.num_steps = 0  # in this stay
         record = claim.record
         self.crashes = Crashes(record.crashes, record.crashed_alone)
         self.cached_prompt_tokens = 0

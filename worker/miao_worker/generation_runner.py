@@ -239,7 +239,8 @@ class GenerationRunner:
         _log.info("another engine runs after %.1f s", time.monotonic() - started)
 
     def _note_crashes(self, crashes: Sequence[tuple[Claim, Crashes]]) -> None:
-        self._insist(lambda: self._claims.note_crashes(crashes))
+        if crashes:
+            self._insist(lambda: self._claims.note_crashes(crashes))
 
     def _insist(self, call: Callable[[], _Result]) -> _Result:
         """Call until Redis answers. Every write is the same twice as once."""

@@ -44,19 +44,19 @@ class Keeper:
         self._presence = presence
         self._settings = settings
         self._accepting = True
-        self._may_reap_at = 0.0  # monotonic
+        self._last_tick = 0.0  # monotonic, as the next
+        self._may_reap_at = 0.0
         self._stopping = threading.Event()
 
     def run(self) -> None:
         """Tick until stopped."""
-        interval_seconds = self._settings.lease_seconds / 6
-        while not self._stopping.wait(interval_seconds):
+        self._last_tick = time.monotonic()
+        while not self._stopping.wait(self._settings.lease_seconds / 6):
             try:
                 self._tick()
             except RedisError as error:
                 _log.warning("Redis does not answer (%s)", type(error).__name__)
-                # All leases have run out meanwhile: let those who live renew theirs.
-                self._may_reap_at = time.monotonic() + self._settings.lease_seconds
+                self._wait_to_reap()
 
     def withdraw(self) -> None:
         """Take no more: fronts no longer count this worker."""
@@ -67,12 +67,24 @@ class Keeper:
         """Make `run` return."""
         self._stopping.set()
 
+    def _wait_to_reap(self) -> None:
+        """Let those who live renew their leases first.
+
+        This worker or Redis stood still, so the leases of others may have run out
+        for no fault of theirs.
+        """
+        self._may_reap_at = time.monotonic() + self._settings.lease_seconds
+
     def _tick(self) -> None:
         self._clock.set(self._claims.now_ms())
         self._renew()
         if self._accepting:
             self._presence.renew(2 * self._settings.lease_ms)
-        if time.monotonic() >= self._may_reap_at:
+        now = time.monotonic()
+        if now - self._last_tick > self._settings.lease_seconds / 2:
+            self._wait_to_reap()
+        self._last_tick = now
+        if now >= self._may_reap_at:
             self._reap()
 
     def _renew(self) -> None:

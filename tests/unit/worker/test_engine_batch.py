@@ -146,6 +146,16 @@ def test_one_death_stops_nobody() -> None:
     assert engine.num_steps == 21  # together all the time
 
 
+def test_deaths_with_steps_between_them_make_nobody_a_suspect() -> None:
+    engine = FakeEngine({}, kills=range(10, 100, 10))
+    members = [execution(i, 60) for i in range(4)]
+    Harness(engine).run(members)
+    for one in members:
+        assert_whole(one)
+    assert all(len(death) == 4 for death in engine.deaths)
+    assert engine.num_steps == 60 + len(engine.deaths)  # together all the time
+
+
 @pytest.mark.parametrize("num_neighbours", [0, 1, 7])
 @pytest.mark.parametrize("position", [0, 5])
 def test_a_poison_ends_after_three_deaths_and_its_neighbours_do_not(
@@ -169,7 +179,7 @@ def test_a_suspect_is_told_of_before_it_runs_alone() -> None:
     suspect, other = execution(1, 30, crashes=2), execution(2, 30)
     harness.run([other, suspect])
     assert harness.noted[0] == ("o1", Crashes(2, alone=False, runs_alone=True))
-    assert harness.noted[-1] == ("o1", Crashes(2, alone=False, runs_alone=False))
+    assert harness.noted[-1] == ("o1", Crashes(0, alone=False, runs_alone=False))
     assert_whole(suspect)
     assert_whole(other)
 
