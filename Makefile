@@ -8,7 +8,7 @@ BUF_VERSION := 1.75.0
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types unit integration proto drift proto-lint wheel model bench chaos soak clean
+.PHONY: help demo up test lint types unit integration robustness proto drift proto-lint wheel model bench chaos soak clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -30,7 +30,7 @@ demo: $(VENV)/demo.stamp  ## Answer three prompts with the whole stack; PROMPT="
 up: $(VENV)/demo.stamp  ## Run the whole stack until Ctrl-C.
 	@$(BIN)/miao up
 
-test: lint types unit integration  ## Lint, types and all tests.
+test: lint types unit integration robustness  ## Lint, types and all tests.
 
 lint: $(VENV)/dev.stamp  ## Style of the code.
 	$(BIN)/ruff check .
@@ -50,6 +50,9 @@ chaos: $(VENV)/dev.stamp  ## Let everything die for MINUTES=10, by SEED=n; nothi
 
 soak: $(VENV)/dev.stamp  ## Load everything steadily for MINUTES=10; nothing may grow.
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+robustness: $(VENV)/dev.stamp  ## A short run of chaos and of the fuzzing.
+	$(BIN)/python -m pytest -q tests/fuzz tests/chaos tests/soak
 
 proto: $(VENV)/dev.stamp  ## Generate the code of the contract.
 	PYTHON=$(abspath $(BIN)/python) .ci/generate
