@@ -52,7 +52,7 @@ soak: $(VENV)/dev.stamp  ## Load everything steadily for MINUTES=10; nothing may
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 robustness: $(VENV)/dev.stamp  ## A short run of chaos and of the fuzzing.
-	$(BIN)/python -m pytest -q tests/fuzz tests/chaos tests/soak
+	$(BIN)/python -m pytest -q tests/fuzz tests/chaos
 
 proto: $(VENV)/dev.stamp  ## Generate the code of the contract.
 	PYTHON=$(abspath $(BIN)/python) .ci/generate
