@@ -20,6 +20,7 @@ from .schedule import Failure, Kind
 
 _ENGINE_SECONDS = 60.0  # for a worker to have an engine again
 _ORPHAN_SECONDS = 10.0  # for an engine to follow its worker
+_LOSS_SECONDS = 1.0  # what `appendfsync everysec` may lose
 _WORTH_SAYING_SECONDS = 0.5
 
 
@@ -173,13 +174,14 @@ class Failures:
         async with self._victim(failure, [self._fleet.redis]) as redis:
             if redis is None:
                 return
-            written = self._fleet.aof_bytes()
+            written = None
             if failure.kind is Kind.REDIS_LOSS:
-                await asyncio.sleep(1.0)
+                written = self._fleet.aof_bytes()
+                await asyncio.sleep(_LOSS_SECONDS)
             with self._event(failure, redis.name):
                 redis.signal(signal.SIGKILL)
                 await redis.wait_ended()
-                if failure.kind is Kind.REDIS_LOSS:
+                if written is not None:
                     self._say(f"lost the last {self._fleet.cut_aof(written)} bytes of its file")
                 await asyncio.sleep(failure.seconds)
                 redis.start()

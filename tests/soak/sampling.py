@@ -47,8 +47,9 @@ def _processes(fleet: Fleet) -> Iterator[tuple[str, psutil.Process]]:
     for part in fleet.processes:
         yield part.name, psutil.Process(part.pid)
     for worker in fleet.workers:
-        if (engine := worker.engine()) is not None:
-            yield f"{worker.name} engine", engine
+        engine = worker.engine()
+        for number, child in enumerate(psutil.Process(worker.pid).children(recursive=True)):
+            yield f"{worker.name} {'engine' if child == engine else f'helper {number}'}", child
 
 
 def _redis_values(redis: Redis) -> dict[str, float]:
