@@ -6,12 +6,17 @@ redis://user:password@host:6379/0, unix:///run/valkey.sock?db=0.
 
 from __future__ import annotations
 
+import logging
+import time
+
 from redis import Redis, exceptions
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
+
+_log = logging.getLogger(__name__)
 
 SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -56,6 +61,26 @@ def connect_async(url: str, max_connections: int = 64) -> AsyncRedis:
         retry=AsyncRetry(NoBackoff(), retries=1),
     )
     return AsyncRedis.from_pool(pool)
+
+
+def wait_until_ready(connection: Redis, seconds: float) -> None:
+    """Wait for a Redis that is not there yet, or still loads its file, for so long.
+
+    Raises RedisError for the reason that remains, and at once for any other one.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            connection.ping()
+        except exceptions.AuthenticationError:
+            raise  # a kind of ConnectionError, but waiting does not help
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            if time.monotonic() >= deadline:
+                raise
+            _log.info("waiting for Redis (%s)", type(error).__name__)
+            time.sleep(min(0.5, seconds))
+        else:
+            return
 
 
 def check_url(url: str) -> None:

@@ -16,6 +16,7 @@ from miao_worker.engine.config import EngineConfig
 from miao_worker.settings import WorkerSettings
 
 _GIB = 1 << 30
+_WAIT_SECONDS = 30.0  # for a Redis that starts, or loads its file
 
 
 def main(argv: list[str]) -> int:
@@ -38,7 +39,7 @@ def _work(settings: WorkerSettings) -> int:
 
     redis = connection.connect(settings.redis_url)
     try:
-        redis.ping()
+        connection.wait_until_ready(redis, _WAIT_SECONDS)
         BatchWorker(settings, redis, on_ready=lambda: _say_ready(settings)).work()
     except ModelLoadError as error:
         print(f"miao worker: {error}", file=sys.stderr)
