@@ -51,6 +51,8 @@ async def call(way: str, clients: Clients, seen: Observation, random: Random) ->
         seen.blame(Fault.ERROR, f"{type(error).__name__}: {error}")
     except Exception as error:
         seen.blame(Fault.ERROR, f"not an error of the SDK: {error!r}")
+    finally:
+        seen.ended = seen.ended or time.monotonic()
 
 
 async def read(clients: Clients, seen: Observation, random: Random) -> None:
@@ -176,6 +178,7 @@ def _take(
     seen: Observation, stream: AsyncGenerationStream | GenerationStream, chunk: Chunk
 ) -> None:
     seen.generation_id = stream.generation_id
+    seen.attempts = max(seen.attempts, chunk.attempt)
     seen.take(chunk.sequence_number, chunk.token_ids, chunk.text, chunk.logprobs)
 
 

@@ -21,6 +21,7 @@ from .schedule import Failure, Kind
 _ENGINE_SECONDS = 60.0  # for a worker to have an engine again
 _ORPHAN_SECONDS = 10.0  # for an engine to follow its worker
 _LOSS_SECONDS = 1.0  # what `appendfsync everysec` may lose
+_MOST_STARTS, _START_SECONDS = 4, 1.0  # of a process that ends at its start
 _WORTH_SAYING_SECONDS = 0.5
 
 
@@ -61,6 +62,8 @@ class Failures:
         """Replace for ever what ends unasked, which is a fault."""
         while True:
             for process in self._fleet.ended_unasked():
+                if process.name in self._busy:
+                    continue  # who mishandles it also brings it back
                 fault = f"{process.name} ended by itself with status {process.status}"
                 self.faults.append(f"{fault}:\n{process.tail()}")
                 self._say(f"FAULT {fault}")
@@ -118,8 +121,7 @@ class Failures:
                 worker.signal(signal.SIGKILL)
                 await worker.wait_ended()
                 await asyncio.sleep(failure.seconds)
-                worker.start()
-                await worker.wait_ready()
+                await self._start(worker)
             if engine is not None:
                 await _until(
                     lambda: not _exists(engine), _ORPHAN_SECONDS, "an engine outlives its worker"
@@ -130,8 +132,7 @@ class Failures:
             if old is None:
                 return
             new = self._fleet.make_worker()
-            new.start()
-            await new.wait_ready()
+            await self._start(new)
             with self._event(failure, f"{old.name} for {new.name}"):
                 old.signal(signal.SIGTERM)
                 self._fleet.replace_worker(self._fleet.workers.index(old), new)
@@ -165,8 +166,7 @@ class Failures:
                 await front.wait_ended()
                 status = front.status
                 await asyncio.sleep(failure.seconds)
-                front.start()
-                await front.wait_ready()
+                await self._start(front)
             if not killed and status != 0:
                 raise FleetError(f"{front.name} ended with {status}:\n{front.tail()}")
 
@@ -209,6 +209,19 @@ class Failures:
             proxy.silence()
             await asyncio.sleep(failure.seconds)
             proxy.resume()
+
+    async def _start(self, process: Process) -> None:
+        """Start it, as an orchestrator would: again, where it ends for want of a Redis."""
+        for _ in range(_MOST_STARTS):
+            process.start()
+            try:
+                return await process.wait_ready()
+            except FleetError:
+                if process.runs:
+                    raise
+            self._say(f"{process.name} ended at its start with {process.status}; once more")
+            await asyncio.sleep(_START_SECONDS)
+        raise FleetError(f"{process.name} cannot start:\n{process.tail()}")
 
     @asynccontextmanager
     async def _victim(
