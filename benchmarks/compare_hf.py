@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import statistics
 import subprocess
@@ -22,8 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
-import transformers
+from machine import describe_machine
 from models import ensure_model
 
 from miao_client import Client
@@ -111,23 +109,8 @@ def _report(arguments: argparse.Namespace, results: dict[int, list[list[float]]]
             f"ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         )
     if arguments.output:
-        machine = {
-            "cpu": _cpu_name(),
-            "threads": torch.get_num_threads(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "date": time.strftime("%Y-%m-%d"),
-            "command": " ".join(["python", *sys.argv]),
-        }
-        arguments.output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-
-
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+        result = {"machine": describe_machine(), "rows": rows}
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _arguments() -> argparse.Namespace:

