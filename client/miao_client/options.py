@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypedDict, TypeVar
@@ -42,8 +42,13 @@ class GenerateOptions(TypedDict, total=False):
     top_p: float | None  # above 0, at most 1
     top_k: int | None  # 0 keeps all
     min_p: float | None  # 0 to 1
-    seed: int | None  # 64 bits; None: the service draws one
+    seed: int | None  # 64 bits; None: follows from the request_id
+    repetition_penalty: float | None  # above 0, at most 10; of prompt and output; 1: none
+    presence_penalty: float | None  # -2 to 2
+    frequency_penalty: float | None  # -2 to 2
+    logit_bias: Mapping[int, float] | None  # by token id, -100 to 100
     max_tokens: int | None  # at least 1
+    min_tokens: int | None  # before which no stop takes effect
     stop: str | Sequence[str] | None  # texts that end it; not part of the output
     stop_token_ids: Sequence[int] | None
     ignore_eos: bool | None
@@ -73,7 +78,12 @@ def submission(
     top_k: int | None = None,
     min_p: float | None = None,
     seed: int | None = None,
+    repetition_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
     max_tokens: int | None = None,
+    min_tokens: int | None = None,
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] | None = None,
     ignore_eos: bool | None = None,
@@ -92,15 +102,20 @@ def submission(
     """
     spec = pb.GenerationSpec()
     write_prompt(spec, prompt)
-    _set(spec, "spec", model=model, max_tokens=max_tokens, ignore_eos=ignore_eos, logprobs=logprobs)
+    _set(spec, "spec", model=model, max_tokens=max_tokens, min_tokens=min_tokens)
+    _set(spec, "spec", ignore_eos=ignore_eos, logprobs=logprobs)
     drawing = {
         "temperature": temperature,
         "top_p": top_p,
         "top_k": top_k,
         "min_p": min_p,
         "seed": seed,
+        "repetition_penalty": repetition_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
     }
     _set(spec.sampling, "spec.sampling", **drawing)
+    _set_bias(spec.sampling, logit_bias)
     _extend(spec, "stop", [stop] if isinstance(stop, str) else stop)
     _extend(spec, "stop_token_ids", stop_token_ids)
     if priority is not None:
@@ -161,6 +176,14 @@ def _extend(spec: pb.GenerationSpec, name: str, values: Sequence[object] | None)
         getattr(spec, name).extend(values)
     except ValueError as error:
         raise _invalid(f"spec.{name}", f"does not fit: {error}") from None
+
+
+def _set_bias(sampling: pb.Sampling, bias: Mapping[int, float] | None) -> None:
+    try:
+        for token_id, value in (bias or {}).items():
+            sampling.logit_bias[token_id] = value
+    except ValueError as error:
+        raise _invalid("spec.sampling.logit_bias", f"does not fit: {error}") from None
 
 
 def _set_duration(duration: Duration, field: str, seconds: float | None) -> None:

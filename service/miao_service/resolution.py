@@ -15,7 +15,15 @@ from miao_service.errors import InvalidRequestError, Violation
 from miao_service.models import ModelCatalog, ServedModel
 from miao_service.settings import ServiceSettings
 
-_NEUTRAL_SAMPLING = pb.Sampling(temperature=1, top_p=1, top_k=0, min_p=0)
+_NEUTRAL_SAMPLING = pb.Sampling(
+    temperature=1,
+    top_p=1,
+    top_k=0,
+    min_p=0,
+    repetition_penalty=1,
+    presence_penalty=0,
+    frequency_penalty=0,
+)
 _PRIORITIES = {
     pb.PRIORITY_UNSPECIFIED: "normal",
     pb.PRIORITY_LOW: "low",
@@ -112,6 +120,7 @@ def _job(
     return Job(
         prompt_token_ids=prompt,
         max_tokens=spec.max_tokens if spec.HasField("max_tokens") else room,
+        min_tokens=spec.min_tokens,
         sampling=sampling,
         stop=spec.stop,
         stop_token_ids=sorted(stop_token_ids),
@@ -134,7 +143,9 @@ def _check_against_model(
     violations = [
         *_outside_vocabulary(model, spec.token_ids.ids, "spec.token_ids.ids"),
         *_outside_vocabulary(model, spec.stop_token_ids, "spec.stop_token_ids"),
+        *_outside_vocabulary(model, list(spec.sampling.logit_bias), "spec.sampling.logit_bias"),
         *_outside_context(model, spec, len(prompt)),
+        *_too_few_tokens(model, spec, len(prompt)),
     ]
     if violations:
         raise InvalidRequestError(violations)
@@ -151,6 +162,18 @@ def _outside_vocabulary(model: ServedModel, ids: Sequence[int], path: str) -> It
                 f"must be below the vocabulary size {vocab_size} of the model, not {token_id}",
             )
             return
+
+
+def _too_few_tokens(
+    model: ServedModel, spec: pb.GenerationSpec, num_prompt_tokens: int
+) -> Iterator[Violation]:
+    room = model.card.max_model_length - num_prompt_tokens
+    most = spec.max_tokens if spec.HasField("max_tokens") else max(room, 0)
+    if spec.min_tokens > most:
+        yield Violation(
+            "spec.min_tokens",
+            f"must be at most {most}, the most tokens to generate, not {spec.min_tokens}",
+        )
 
 
 def _outside_context(

@@ -150,6 +150,21 @@ class Repeated:
 
 
 @dataclass(frozen=True, slots=True)
+class Mapped:
+    """At most so many values by key, each under a rule."""
+
+    high: int
+    each: Rule
+
+    def check(self, value: Any, path: str) -> Iterator[Violation]:
+        if len(value) > self.high:
+            yield Violation(path, f"must have at most {self.high:,}, not {len(value):,}")
+            return
+        for key, element in value.items():
+            yield from self.each.check(element, f"{path}[{key}]")
+
+
+@dataclass(frozen=True, slots=True)
 class Unsupported:
     """A field that is not honoured yet: refused unless empty, or neutral where one is named."""
 

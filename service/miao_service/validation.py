@@ -21,6 +21,7 @@ from miao_service.rules import (
     Characters,
     Fields,
     Known,
+    Mapped,
     Matches,
     Repeated,
     Seconds,
@@ -46,10 +47,10 @@ SAMPLING = Fields(
         "top_k": Between(0, _UINT32),
         "min_p": Between(0, 1),
         "seed": Anything(),
-        "repetition_penalty": Unsupported(neutral=1),
-        "presence_penalty": Unsupported(neutral=0),
-        "frequency_penalty": Unsupported(neutral=0),
-        "logit_bias": Unsupported(),
+        "repetition_penalty": Between(0, 10, above=True),
+        "presence_penalty": Between(-2, 2),
+        "frequency_penalty": Between(-2, 2),
+        "logit_bias": Mapped(1024, Between(-100, 100)),
     }
 )
 
@@ -67,7 +68,7 @@ SPEC = Fields(
         "token_ids": TOKEN_IDS,
         "sampling": SAMPLING,
         "max_tokens": AtLeast(1),
-        "min_tokens": Unsupported(neutral=0),
+        "min_tokens": Anything(),
         "stop": Repeated(0, 16, Characters(1, 256)),
         "stop_token_ids": Repeated(0, 64),
         "ignore_eos": Anything(),

@@ -76,6 +76,11 @@ class Execution:
                 top_p=job.sampling.top_p,
                 top_k=job.sampling.top_k,
                 min_p=job.sampling.min_p,
+                repetition_penalty=job.sampling.repetition_penalty or 1.0,  # 0: not said
+                presence_penalty=job.sampling.presence_penalty,
+                frequency_penalty=job.sampling.frequency_penalty,
+                logit_bias=tuple(sorted(job.sampling.logit_bias.items())),
+                min_tokens=job.min_tokens,
                 stop_token_ids=frozenset(job.stop_token_ids),
                 num_logprobs=job.logprobs if job.HasField("logprobs") else None,
             ),
@@ -144,7 +149,10 @@ class Execution:
 
     def _push(self, token_id: int) -> str:
         self.token_ids.append(token_id)
-        piece = self._stops.push(self._detokenizer.push(token_id))
+        text = self._detokenizer.push(token_id)
+        if self.num_tokens <= self.claim.job.min_tokens:
+            return text  # no stop takes effect yet
+        piece = self._stops.push(text)
         if piece.stop is not None:
             self.end = pb.Finished(reason=pb.FINISH_REASON_STOP, stop=piece.stop)
         return piece.text

@@ -100,9 +100,13 @@ def _default_sampling(generation: GenerationConfig) -> pb.Sampling:
         found = getattr(generation, name, None)
         return default if found is None else found
 
+    repetition_penalty = value("repetition_penalty", 1.0)
     if not generation.do_sample:
-        return pb.Sampling(temperature=0, top_p=1, top_k=0, min_p=0)
+        return pb.Sampling(
+            temperature=0, top_p=1, top_k=0, min_p=0, repetition_penalty=repetition_penalty
+        )
     return pb.Sampling(
+        repetition_penalty=repetition_penalty,
         temperature=value("temperature", 1.0),
         top_p=value("top_p", 1.0),
         top_k=int(value("top_k", 0)),

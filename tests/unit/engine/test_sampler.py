@@ -14,6 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from miao_worker.engine.adjustments import adjusted
 from miao_worker.engine.logprobs import token_logprobs
 from miao_worker.engine.randomness import uniform
 from miao_worker.engine.sampler import Sampler, inverse_cdf
@@ -193,3 +194,31 @@ def test_logits_in_half_precision_are_sampled_in_float32():
     assert samples[1].token_id == logits[1].float().argmax().item()
     total = sum(math.exp(value) for _, value in samples[0].logprobs.top)
     assert 0 < total < 1
+
+
+def test_presence_and_frequency_penalties_count_the_output_alone():
+    subject = Sequence(
+        "s",
+        SamplingParams(
+            max_tokens=9, seed=0, temperature=0, presence_penalty=0.5, frequency_penalty=0.25
+        ),
+        [7, 7, 3, 3, 5],  # of which two are the prompt's
+        2,
+    )
+    logits = torch.zeros(1, 10)
+    lowered = torch.zeros(10)
+    lowered[3], lowered[5] = -0.5 - 2 * 0.25, -0.5 - 0.25
+    assert torch.equal(adjusted(logits, [subject])[0], lowered)
+    subject.token_ids.append(5)
+    lowered[5] -= 0.25
+    assert torch.equal(adjusted(logits, [subject])[0], lowered)
+    assert torch.equal(logits, torch.zeros(1, 10))
+
+
+def test_rows_without_adjustments_are_left_as_they_are():
+    logits = torch.randn(2, 10)
+    assert adjusted(logits, [sequence(), sequence()]) is logits
+    biased = sequence(logit_bias=((4, 1.5),))
+    result = adjusted(logits, [sequence(), biased])
+    assert torch.equal(result[0], logits[0])
+    assert result[1, 4] == logits[1, 4] + 1.5

@@ -16,7 +16,7 @@ from miao.v1 import generation_service_pb2, model_service_pb2
 from miao.v1 import generation_service_pb2 as rpc
 from miao_service import validation
 from miao_service.errors import InvalidRequestError
-from miao_service.rules import Between, Fields, Repeated, Rule, Seconds, Unsupported
+from miao_service.rules import Between, Fields, Mapped, Repeated, Rule, Seconds, Unsupported
 
 
 def nested(rule: Rule) -> Rule:
@@ -33,7 +33,7 @@ def unruled(descriptor: Descriptor, fields: Fields) -> list[str]:
         elif isinstance(rule, Fields):
             missing += unruled(field.message_type, rule)
         elif field.type == FieldDescriptor.TYPE_MESSAGE and not isinstance(
-            rule, Seconds | Unsupported
+            rule, Mapped | Seconds | Unsupported
         ):  # looked at as a whole, a message would hide fields
             missing.append(field.full_name)
     return missing
@@ -114,7 +114,8 @@ def test_whatever_bytes_make_is_taken_or_refused(payload: bytes) -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        {"sampling": {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0}},
+        {"sampling": {"repetition_penalty": 10, "presence_penalty": -2, "frequency_penalty": 2}},
+        {"sampling": {"logit_bias": dict.fromkeys(range(1024), 100.0)}},
         {"n": 1, "min_tokens": 0, "max_tokens": 1, "logprobs": 0},
         {"stop": ["x" * 256] * 16, "stop_token_ids": range(64)},
         {"priority": pb.PRIORITY_LOW, "on_disconnect": pb.ON_DISCONNECT_CONTINUE},

@@ -23,6 +23,8 @@ def request_fault(request: SequenceRequest, vocab_size: int, max_model_length: i
         return f"a prompt token id is outside the vocabulary of {vocab_size}"
     if not _are_token_ids(request.output_token_ids, vocab_size):
         return f"an output token id is outside the vocabulary of {vocab_size}"
+    if not _are_token_ids(tuple(i for i, _ in request.sampling.logit_bias), vocab_size):
+        return f"a token id of logit_bias is outside the vocabulary of {vocab_size}"
     return sampling_fault(request.sampling)
 
 
@@ -38,6 +40,14 @@ def sampling_fault(params: SamplingParams) -> str | None:
         return "min_p must be between 0 and 1"
     if params.top_k < 0:
         return "top_k must be at least 0"
+    if not (math.isfinite(params.repetition_penalty) and params.repetition_penalty > 0):
+        return "repetition_penalty must be a finite number above 0"
+    if not (math.isfinite(params.presence_penalty) and math.isfinite(params.frequency_penalty)):
+        return "presence_penalty and frequency_penalty must be finite numbers"
+    if not all(math.isfinite(bias) for _, bias in params.logit_bias):
+        return "logit_bias must hold finite numbers"
+    if not 0 <= params.min_tokens <= params.max_tokens:
+        return "min_tokens must be between 0 and max_tokens"
     if params.num_logprobs is not None and params.num_logprobs < 0:
         return "num_logprobs must be at least 0"
     return None

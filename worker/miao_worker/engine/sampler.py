@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from miao_worker.engine.adjustments import adjusted
 from miao_worker.engine.logprobs import token_logprobs
 from miao_worker.engine.randomness import uniform
 from miao_worker.engine.sequence import Sequence
@@ -54,10 +55,11 @@ class Sampler:
         """
         if not sequences:
             return []
-        best, token_ids = logits.max(dim=-1)  # greedy for all; also finds what is not finite
+        scores = adjusted(logits, list(sequences))
+        best, token_ids = scores.max(dim=-1)  # greedy for all; also finds what is not finite
         random_rows = self._random_rows([s.sampling for s in sequences], logits.device)
         if random_rows is not None:
-            drawn = _draw(logits, random_rows, sequences)
+            drawn = _draw(scores, random_rows, sequences)
             token_ids = token_ids.index_copy(0, random_rows.indices, drawn)
         finite = torch.isfinite(best).tolist()
         chosen = [t if ok else None for t, ok in zip(token_ids.tolist(), finite, strict=True)]

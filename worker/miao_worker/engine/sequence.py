@@ -28,6 +28,7 @@ class Sequence:
     num_cached_tokens: int | None = None  # prompt tokens found in the cache when first admitted
     row: int | None = None  # its line in the runner's block table, while it runs
     has_emitted: bool = False
+    adjustment: object = None  # the sampler's own, while the sequence lives
 
     @classmethod
     def from_request(cls, request: SequenceRequest) -> Sequence:

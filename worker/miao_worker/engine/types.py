@@ -33,8 +33,24 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int = 0  # 0: off
     min_p: float = 0.0  # 0: off
+    repetition_penalty: float = 1.0  # 1: off
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added to its logit)
+    min_tokens: int = 0  # output tokens before which no stop token is drawn
     stop_token_ids: frozenset[int] = frozenset()
     num_logprobs: int | None = None  # None: off; 0: the chosen token's only; n: and the n likeliest
+
+    @property
+    def adjusts_logits(self) -> bool:
+        """Whether a token's logit depends on more than the model."""
+        return bool(
+            self.repetition_penalty != 1
+            or self.presence_penalty
+            or self.frequency_penalty
+            or self.logit_bias
+            or (self.min_tokens and self.stop_token_ids)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +71,7 @@ class SequenceRequest:
 class TokenLogprobs:
     """Log-probabilities of one output token under the model's own distribution.
 
-    Taken from the raw logits (before temperature and truncation).
+    Taken from the raw logits (before penalties, bias, temperature and truncation).
     """
 
     logprob: float

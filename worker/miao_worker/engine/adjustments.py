@@ -1,0 +1,85 @@
+"""Changes a sequence's logits by what it has said and what it was asked for.
+
+In this order: the repetition penalty (Keskar et al., CTRL, 2019: over prompt and
+output), the frequency and presence penalties (over the output), the bias, and
+stop tokens held back until the output is long enough. The counts grow by each
+new token, so a step costs the same however long the sequence is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from miao_worker.engine.sequence import Sequence
+
+
+class Adjustment:
+    """What one sequence needs to have its logits changed, kept from step to step."""
+
+    def __init__(self, sequence: Sequence, vocab_size: int, device: torch.device) -> None:
+        params = sequence.sampling
+        self._sequence = sequence
+        self._num_counted = 0  # tokens of the sequence that the counts hold
+        self._in_prompt = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+        self._counts = torch.zeros(vocab_size, device=device)  # of the output's tokens
+        self._counts_tokens = (
+            params.repetition_penalty != 1
+            or params.presence_penalty != 0
+            or params.frequency_penalty != 0
+        )
+        bias = dict(params.logit_bias)
+        self._bias_ids = torch.tensor(list(bias), dtype=torch.int64, device=device)
+        self._bias = torch.tensor(list(bias.values()), dtype=torch.float32, device=device)
+        self._stops = torch.tensor(sorted(params.stop_token_ids), dtype=torch.int64, device=device)
+
+    def apply_(self, logits: Tensor) -> None:
+        """Change the logits of the sequence's next token, in place. Shape: (vocab,) float32."""
+        params = self._sequence.sampling
+        if self._counts_tokens:
+            self._count()
+            self._penalise_(logits)
+        if len(self._bias_ids):
+            logits.index_add_(0, self._bias_ids, self._bias)
+        if len(self._stops) and self._sequence.num_output_tokens < params.min_tokens:
+            logits.index_fill_(0, self._stops, -torch.inf)
+
+    def _count(self) -> None:
+        tokens, begin = self._sequence.token_ids, self._num_counted
+        border = max(begin, self._sequence.num_prompt_tokens)
+        if begin < border:
+            self._in_prompt[self._indices(tokens[begin:border])] = True
+        output = self._indices(tokens[border:])
+        self._counts.index_add_(0, output, torch.ones_like(output, dtype=torch.float32))
+        self._num_counted = len(tokens)
+
+    def _penalise_(self, logits: Tensor) -> None:
+        params = self._sequence.sampling
+        said = self._counts > 0
+        if params.repetition_penalty != 1:
+            penalty = params.repetition_penalty
+            lowered = torch.where(logits < 0, logits * penalty, logits / penalty)
+            logits.copy_(torch.where(said | self._in_prompt, lowered, logits))
+        logits.sub_(self._counts, alpha=params.frequency_penalty)
+        logits.sub_(said.float(), alpha=params.presence_penalty)
+
+    def _indices(self, token_ids: list[int]) -> Tensor:
+        return torch.tensor(token_ids, dtype=torch.int64, device=self._counts.device)
+
+
+def adjusted(logits: Tensor, sequences: list[Sequence]) -> Tensor:
+    """The logits with each sequence's adjustments; the same tensor where there are none.
+
+    Shapes: logits (rows, vocab), row i of sequences[i]; the result is float32
+    where anything was changed.
+    """
+    rows = [i for i, sequence in enumerate(sequences) if sequence.sampling.adjusts_logits]
+    if not rows:
+        return logits
+    result = logits.to(torch.float32, copy=True)
+    for row in rows:
+        sequence = sequences[row]
+        if not isinstance(sequence.adjustment, Adjustment):
+            sequence.adjustment = Adjustment(sequence, logits.shape[1], logits.device)
+        sequence.adjustment.apply_(result[row])
+    return result
