@@ -29,5 +29,13 @@ Temperature = Annotated[
 TopP = Annotated[float | None, typer.Option(help="Above 0, at most 1.")]
 TopK = Annotated[int | None, typer.Option(help="0 keeps all tokens.")]
 MinP = Annotated[float | None, typer.Option(help="0 to 1.")]
+RepetitionPenalty = Annotated[
+    float | None, typer.Option(help="Of tokens in prompt and output; 1 changes nothing.")
+]
+PresencePenalty = Annotated[float | None, typer.Option(help="Of tokens in the output: -2 to 2.")]
+FrequencyPenalty = Annotated[
+    float | None, typer.Option(help="Of each of a token's times in the output: -2 to 2.")
+]
+MinTokens = Annotated[int | None, typer.Option(help="Tokens before which no stop takes effect.")]
 Seed = Annotated[int | None, typer.Option(help="Makes the answer repeatable.")]
 GenerationId = Annotated[str, typer.Argument(metavar="ID", help="The generation's id.")]

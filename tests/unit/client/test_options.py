@@ -20,14 +20,17 @@ def test_nothing_is_set_that_was_not_said() -> None:
     assert spec == pb.GenerationSpec(prompt="hello", on_disconnect=pb.ON_DISCONNECT_CONTINUE)
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "logprobs", "ignore_eos"])
+@pytest.mark.parametrize("name", ["max_tokens", "min_tokens", "logprobs", "ignore_eos"])
 def test_zero_is_a_value(name: str) -> None:
     spec = spec_of(**{name: 0})
     assert spec.HasField(name)
     assert getattr(spec, name) == 0
 
 
-@pytest.mark.parametrize("name", ["temperature", "top_p", "top_k", "min_p", "seed"])
+@pytest.mark.parametrize(
+    "name",
+    ["temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty"],
+)
 def test_zero_is_a_value_of_sampling(name: str) -> None:
     spec = spec_of(**{name: 0})
     assert spec.sampling.HasField(name)
@@ -42,7 +45,12 @@ def test_every_option_reaches_its_field() -> None:
         top_k=3,
         min_p=0.125,
         seed=2**64 - 1,
+        repetition_penalty=1.5,
+        presence_penalty=-0.5,
+        frequency_penalty=0.75,
+        logit_bias={7: -2.0, 9: 1.0},
         max_tokens=5,
+        min_tokens=3,
         stop=["a", "b"],
         stop_token_ids=[1, 2],
         ignore_eos=True,
@@ -55,8 +63,19 @@ def test_every_option_reaches_its_field() -> None:
     expected = pb.GenerationSpec(
         model="m",
         prompt="hello",
-        sampling=pb.Sampling(temperature=0.5, top_p=0.25, top_k=3, min_p=0.125, seed=2**64 - 1),
+        sampling=pb.Sampling(
+            temperature=0.5,
+            top_p=0.25,
+            top_k=3,
+            min_p=0.125,
+            seed=2**64 - 1,
+            repetition_penalty=1.5,
+            presence_penalty=-0.5,
+            frequency_penalty=0.75,
+            logit_bias={7: -2.0, 9: 1.0},
+        ),
         max_tokens=5,
+        min_tokens=3,
         stop=["a", "b"],
         stop_token_ids=[1, 2],
         ignore_eos=True,
@@ -153,3 +172,8 @@ def test_leaving_a_stream_cancels_unless_asked_to_continue(
     built = submission("hello", on_disconnect=choice)
     assert built.request.spec.on_disconnect == on_wire
     assert built.cancel_on_close is cancels
+
+
+def test_a_bias_that_does_not_fit_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequestError, match=r"spec\.sampling\.logit_bias"):
+        submission("hello", logit_bias={-1: 1.0})
