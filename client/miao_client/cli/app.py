@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from miao_client import __version__
-from miao_client.cli import chat, generate, generations, models, servers, status, tokenize
+from miao_client.cli import (
+    bench,
+    chat,
+    generate,
+    generations,
+    models,
+    servers,
+    status,
+    tokenize,
+)
 
 app = typer.Typer(
     name="miao",
@@ -38,7 +47,7 @@ def _options(
     pass
 
 
-for module in (generate, chat, models, status, tokenize, generations, servers):
+for module in (generate, chat, models, status, tokenize, generations, bench, servers):
     module.register(app)
 
 
