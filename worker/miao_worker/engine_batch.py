@@ -4,8 +4,9 @@ When an engine dies, all that it ran goes on in the next one, from the tokens
 that each has. The first death says nothing about who caused it, and a death in
 company is forgiven after some steps: what kills an engine does so again at once,
 for it comes back to the same token. Whoever was there at two deaths without
-such steps between them is a suspect: each suspect runs alone for a while, as the
-others wait, and joins them when it survives. One that dies alone, and has been
+such steps between them is a suspect: each suspect runs alone for a while, in an
+engine that has just shown that it lives, as the others wait, and joins them when
+it survives. One that dies alone, and has been
 there three times, is at fault and ends with an error; so a generation that kills
 its engine never takes its neighbours along.
 
@@ -46,6 +47,7 @@ class EngineBatch:
         self._inside: dict[str, Execution] = {}  # by sequence id: those in the engine
         self._suspects: deque[Execution] = deque()
         self._alone: Execution | None = None
+        self._has_entered = False  # the one that runs alone
         self._num_sequences = 0
         self._is_down = False  # between two engines
 
@@ -150,11 +152,20 @@ class EngineBatch:
                     continue
                 for execution in list(self._inside.values()):
                     self._leave(execution)
-                self._alone = suspect
+                self._alone, self._has_entered = suspect, False
+            suspect.num_steps = 0
             self._tell_alone(suspect, is_alone=True)  # before it can do harm
-            with self._lock:
-                if suspect.claim.owner in self._members:
-                    self._enter(suspect)
+            self._engine.ping()
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Let the suspect into its engine, once that has shown that it lives."""
+        with self._lock:
+            if self._alone is None or self._has_entered or not self._engine.has_answered:
+                return
+            self._has_entered = True
+            if self._alone.claim.owner in self._members:
+                self._enter(self._alone)
 
     def _has_survived(self, execution: Execution) -> bool:
         has_ended = execution.claim.owner not in self._members

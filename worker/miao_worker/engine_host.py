@@ -34,6 +34,16 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """Answer, to show that the engine goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to a ping; everything sent before it is done."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The engine has loaded its model; `card` is a serialized ModelCard."""
 
@@ -47,7 +57,7 @@ class Failed:
     message: str
 
 
-Command = Add | Cancel
+Command = Add | Cancel | Ping
 
 
 def run(connection: Connection[object, Command], config: EngineConfig, model_name: str) -> None:
@@ -69,11 +79,15 @@ def run(connection: Connection[object, Command], config: EngineConfig, model_nam
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             while connection.poll(0 if engine.has_unfinished else None):
-                _obey(engine, connection.recv())
+                command = connection.recv()
+                if isinstance(command, Ping):
+                    connection.send(Pong())
+                else:
+                    _obey(engine, command)
             connection.send(engine.step())
 
 
-def _obey(engine: object, command: Command) -> None:
+def _obey(engine: object, command: Add | Cancel) -> None:
     from miao_worker.engine.engine import Engine
 
     assert isinstance(engine, Engine)

@@ -14,7 +14,7 @@ from miao_worker import engine_host
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.types import SequenceRequest, StepOutput
-from miao_worker.engine_host import Add, Cancel, Command, Failed, Ready
+from miao_worker.engine_host import Add, Cancel, Command, Failed, Ping, Pong, Ready
 
 
 class EngineDiedError(Exception):
@@ -49,6 +49,7 @@ class EngineProcess:
         self._connection: Connection[Command, object] | None = None
         self._last_step = 0.0
         self._load_seconds = 0.0
+        self.has_answered = True
 
     @property
     def pid(self) -> int | None:
@@ -102,6 +103,7 @@ class EngineProcess:
         with self._sending:
             self._connection = connection
         self._last_step = time.monotonic()
+        self.has_answered = True
         return ModelCard.FromString(reply.card)
 
     def _spawn(self) -> Connection[Command, object]:
@@ -134,11 +136,16 @@ class EngineProcess:
         """Take a sequence out of the batch."""
         self._send(Cancel(sequence_id))
 
+    def ping(self) -> None:
+        """Ask for a sign of life; `has_answered` tells when it has come."""
+        self.has_answered = False
+        self._send(Ping())
+
     def receive(self, timeout_seconds: float, *, is_busy: bool) -> list[StepOutput]:
         """All steps that have come; empty after the timeout.
 
-        Raises EngineDiedError when the process has ended, or has had work for
-        longer than its step timeout without bringing a step.
+        Raises EngineDiedError when the process has ended, or has had work or a
+        ping for longer than its step timeout without bringing anything.
         """
         connection = self._connection
         if connection is None:
@@ -146,13 +153,16 @@ class EngineProcess:
         steps: list[StepOutput] = []
         try:
             while connection.poll(0 if steps else timeout_seconds):
-                step = connection.recv()
-                assert isinstance(step, StepOutput)
-                steps.append(step)
+                reply = connection.recv()
+                if isinstance(reply, Pong):
+                    self.has_answered = True
+                else:
+                    assert isinstance(reply, StepOutput)
+                    steps.append(reply)
         except (EOFError, OSError) as error:
             if not steps:
                 raise EngineDiedError from error
-        self._watch(is_idle=bool(steps) or not is_busy)
+        self._watch(is_idle=bool(steps) or (self.has_answered and not is_busy))
         return steps
 
     def kill(self) -> None:

@@ -42,6 +42,8 @@ class FakeEngine:
         self._sequences: dict[str, tuple[SequenceRequest, int]] = {}
         self._late: list[SequenceOutput] = []
         self.num_steps = 0
+        self.is_hung = False
+        self.has_answered = True
         self.deaths: list[set[int]] = []  # who was there, by the first prompt token
 
     def add(self, request: SequenceRequest) -> None:
@@ -55,10 +57,18 @@ class FakeEngine:
 
     def restart(self) -> None:
         self._sequences.clear()
+        self.is_hung, self.has_answered = False, True
+
+    def ping(self) -> None:
+        self.has_answered = not self.is_hung
 
     def receive(self, timeout_seconds: float, *, is_busy: bool) -> list[StepOutput]:
         assert is_busy == bool(self._sequences)
         self.num_steps += 1
+        if self.is_hung:
+            self.deaths.append({r.prompt_token_ids[0] for r, _ in self._sequences.values()})
+            self._sequences.clear()
+            raise EngineDiedError
         if self.num_steps in self._kills or any(map(self._kills_it, self._sequences.values())):
             self.deaths.append({r.prompt_token_ids[0] for r, _ in self._sequences.values()})
             self._sequences.clear()
@@ -114,8 +124,13 @@ class Harness:
         self.noted: list[tuple[str, Crashes]] = []
         self.batch = EngineBatch(engine, MAX_CRASHES, self._note)  # type: ignore[arg-type]
 
-    def run(self, executions: Sequence[Execution], max_steps: int = 5000) -> None:
-        for one in executions:
+    def run(
+        self,
+        executions: Sequence[Execution],
+        add: Sequence[Execution] | None = None,
+        max_steps: int = 5000,
+    ) -> None:
+        for one in executions if add is None else add:
             self.batch.add(one)
         while any(one.end is None for one in executions):
             assert self.engine.num_steps < max_steps
@@ -144,6 +159,19 @@ def test_one_death_stops_nobody() -> None:
     for one in members:
         assert_whole(one)
     assert engine.num_steps == 21  # together all the time
+
+
+def test_a_suspect_that_comes_to_a_hung_engine_is_not_blamed() -> None:
+    engine = FakeEngine({})
+    harness = Harness(engine)
+    suspect, other = execution(1, 30, crashes=2), execution(2, 30)
+    harness.batch.add(other)
+    harness.batch.receive(0.0)
+    engine.is_hung = True
+    harness.run([suspect, other], add=[suspect])
+    assert engine.deaths == [set()]
+    assert_whole(suspect)
+    assert other.end is not None
 
 
 def test_deaths_with_steps_between_them_make_nobody_a_suspect() -> None:
