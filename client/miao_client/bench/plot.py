@@ -49,8 +49,8 @@ def write(report: Report, path: Path) -> None:
     first, second = figure.subplots(1, 2)
     _panel(first, "Time to first token", points, lambda point: point.metrics.ttft)
     _panel(second, "Time per output token", points, lambda point: point.metrics.tpot)
-    first.legend(frameon=False, labelcolor=_INK, loc="upper left", handlelength=3.2)
-    figure.suptitle(_title(report), x=0.014, ha="left", fontsize=12, color=_INK)
+    first.legend(frameon=False, labelcolor=_INK, loc="best", handlelength=3.2)
+    figure.suptitle(_title(report), x=0.014, ha="left", fontsize=11, color=_INK)
     figure.savefig(path, dpi=160)
 
 

@@ -36,7 +36,7 @@ class Record:
     sent: float
     ended: float  # when the stream had ended
     chunk_times: array[float] = field(default_factory=lambda: array("d"))
-    chunk_sizes: array[int] = field(default_factory=lambda: array("L"))  # tokens in each
+    chunk_sizes: array[int] = field(default_factory=lambda: array("I"))  # tokens in each
     failed: Failed | None = None
     input_tokens: int = 0
     cached_input_tokens: int = 0  # which the service had computed before

@@ -69,7 +69,7 @@ class Runner:
 
     async def _observe(self, request: Request, intended: float, sent: float) -> Record:
         settings = self._settings
-        times, sizes = array("d"), array("L")
+        times, sizes = array("d"), array("I")
         try:
             async with self._client.generate(
                 request.prompt,

@@ -28,7 +28,7 @@ class Point:
 
     load: Load
     metrics: metrics.Metrics
-    records: tuple[Record, ...] = field(repr=False)
+    records: tuple[Record, ...] = field(default=(), repr=False)  # where they are kept
     num_unfinished: int = 0  # requests that an interruption cancelled
     num_warmup_failed: int = 0
     generator_cpu: float = 0.0  # the generator's own use, in cores
@@ -57,12 +57,19 @@ class Sweep:
     """
 
     def __init__(
-        self, client: AsyncClient, settings: Settings, model: Model, workload: Workload
+        self,
+        client: AsyncClient,
+        settings: Settings,
+        model: Model,
+        workload: Workload,
+        *,
+        keep_records: bool = False,
     ) -> None:
         self.report = Report(settings, client.settings.targets, model)
         self._client = client
         self._settings = settings
         self._workload = workload
+        self._keep_records = keep_records
 
     async def run(self, watch: Watch, measured: Callable[[Report], None]) -> Report:
         """Measure; `measured` is told after each load."""
@@ -84,7 +91,7 @@ class Sweep:
         return Point(
             load=load,
             metrics=metrics.summarize(runner.records, self._settings.slo),
-            records=tuple(runner.records),
+            records=tuple(runner.records) if self._keep_records else (),
             num_unfinished=runner.num_unfinished,
             num_warmup_failed=sum(record.failed is not None for record in warmup.records),
             generator_cpu=used / passed if passed > 0 else 0.0,

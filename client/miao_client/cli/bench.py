@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from miao_client.aio.client import AsyncClient
-from miao_client.bench import document, plot, tables
-from miao_client.bench.arrivals import read_trace
-from miao_client.bench.course import Course
-from miao_client.bench.errors import SettingsError
-from miao_client.bench.settings import Settings, Slo, check_folder, loads_of
-from miao_client.bench.sweep import Report, Sweep
-from miao_client.bench.workload import Workload
 from miao_client.cli import arguments, output
 
-_Number = TypeVar("_Number", int, float)
-
 _LOAD, _REQUESTS, _SLO, _RESULTS = "Load: one of these", "Requests", "Goodput", "Results"
-_STATUSES = {signal.SIGINT: output.INTERRUPTED, signal.SIGTERM: output.TERMINATED}
-_WRONG_ARGUMENT = 2
 
 
 def register(app: typer.Typer) -> None:
@@ -152,12 +136,11 @@ def bench(
             "--records", help="And each request's, with every gap.", rich_help_panel=_RESULTS
         ),
     ] = False,
-    plot_file: Annotated[
+    plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot",
             metavar="FILE.png|svg",
-            help="Draw latency over throughput; needs miao[bench].",
+            help="Draw latency over throughput; needs the extra bench.",
             rich_help_panel=_RESULTS,
         ),
     ] = None,
@@ -168,13 +151,14 @@ def bench(
 
     Ctrl-C ends it with what was measured until then.
     """
-    try:
-        settings = Settings(
-            loads=loads_of(
-                _numbers("--concurrency", concurrency, int),
-                _numbers("--rate", rate, float),
-                read_trace(arrivals) if arrivals else None,
-            ),
+    from miao_client.bench import command  # the other commands need not wait for it
+    from miao_client.bench.settings import Slo
+
+    with output.reporting(), command.refusing():
+        settings = command.settings(
+            concurrency=concurrency,
+            rate=rate,
+            arrivals=arrivals,
             requests=requests,
             duration=duration,
             warmup=warmup,
@@ -185,67 +169,8 @@ def bench(
             ignore_eos=ignore_eos,
             temperature=temperature,
             timeout=timeout,
-            seed=secrets.randbits(32) if seed is None else seed,
+            seed=seed,
             slo=Slo(ttft=slo_ttft, itl=slo_itl, tpot=slo_tpot, e2e=slo_e2e),
         )
-        _check_files(json, records, plot_file)
-        with output.reporting():
-            report = asyncio.run(_measure(target, model, settings, _saver(json, records)))
-    except SettingsError as error:
-        typer.echo(f"miao: {error}", err=True)
-        raise typer.Exit(_WRONG_ARGUMENT) from None
-    if len(report.points) > 1:
-        tables.write_summary(report)
-    if plot_file:
-        plot.write(report, plot_file)
-    raise typer.Exit(_status(report))
-
-
-async def _measure(
-    target: str | None, model: str | None, settings: Settings, save: Callable[[Report], None]
-) -> Report:
-    async with AsyncClient(target, model=model, timeout=settings.timeout) as client:
-        found = await client.model()
-        sweep = Sweep(client, settings, found, Workload(settings, found))
-        tables.write_head(sweep.report)
-
-        def measured(report: Report) -> None:
-            save(report)  # after each load: what is measured is not lost with the next
-            tables.write_point(report.points[-1])
-
-        return await sweep.run(Course(settings).watch, measured)
-
-
-def _saver(path: Path | None, with_records: bool) -> Callable[[Report], None]:
-    def save(report: Report) -> None:
-        if path is not None:
-            document.write(report, path, with_records=with_records)
-
-    return save
-
-
-def _check_files(json: Path | None, records: bool, plot_file: Path | None) -> None:
-    if records and json is None:
-        raise SettingsError("--records needs --json FILE, where they are written.")
-    check_folder("--json", json)
-    check_folder("--plot", plot_file)
-    if plot_file:
-        plot.check(plot_file)
-
-
-def _numbers(option: str, text: str | None, kind: type[_Number]) -> list[_Number] | None:
-    if text is None:
-        return None
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        numbers = "whole numbers" if kind is int else "numbers"
-        raise SettingsError(
-            f"{option} must be {numbers} with commas between, not {text!r}."
-        ) from None
-
-
-def _status(report: Report) -> int:
-    if report.interrupted:
-        return _STATUSES[report.interrupted]
-    return int(not any(point.metrics.completed for point in report.points))
+        results = command.Results(json, records, plot)
+        raise typer.Exit(command.run(target, model, settings, results))

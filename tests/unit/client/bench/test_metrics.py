@@ -18,7 +18,7 @@ def record(
     """A request whose chunks came at these times with so many tokens."""
     times = array("d", (time for time, _ in chunks))
     fields = {"ended": times[-1] if times else sent} | fields
-    sizes = array("L", (size for _, size in chunks))
+    sizes = array("I", (size for _, size in chunks))
     return Record(intended=intended, sent=sent, chunk_times=times, chunk_sizes=sizes, **fields)
 
 
