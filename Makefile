@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 LOCK := deploy/requirements/lock.txt
 BUF := $(VENV)/buf/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
+BENCH ?= --concurrency 1,4,16 --ignore-eos
 export PROMPT
 
 .DEFAULT_GOAL := help
@@ -47,6 +48,9 @@ integration: $(VENV)/dev.stamp  ## Tests with real processes, a real Valkey and 
 
 chaos: $(VENV)/dev.stamp  ## Let everything die for MINUTES=10, by SEED=n; nothing may be lost.
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+bench: $(VENV)/demo.stamp  ## Measure the service at MIAO_TARGET, as BENCH="--rate 2,4" says.
+	@$(BIN)/miao bench $(BENCH)
 
 soak: $(VENV)/dev.stamp  ## Load everything steadily for MINUTES=10; nothing may grow.
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
