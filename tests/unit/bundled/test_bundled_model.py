@@ -11,7 +11,7 @@ from training.checker import DEMONSTRATION, HELD_OUT, Item, complaints, read_ite
 from training.evaluate import Answerer
 
 WHEEL_LIMIT_BYTES = 8 * 1024 * 1024
-FLOOR = 0.70  # of the held-out questions; the model card has the share
+FLOOR = 0.65  # of the held-out questions; the model card has the share
 
 
 @pytest.fixture(scope="module")
