@@ -37,6 +37,11 @@ class Progress:
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprobs] = []
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything has come: then the generation exists, or did."""
+        return self.accepted is not None or self.seen > self._after
+
     def take(self, event: pb.GenerationEvent) -> Chunk | None:
         """Add an event; returns what it brings that is new, if anything.
 

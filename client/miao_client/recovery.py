@@ -14,6 +14,11 @@ from miao_client.settings import Settings
 FIRST_BACKOFF_SECONDS = 0.05
 MOST_BACKOFF_SECONDS = 2.0
 
+# A worker that lives writes what Redis has forgotten again within half a second, a front
+# whose caller has submitted it within three.
+RESTORE_SECONDS = 5.0
+RESTORE_BACKOFF_SECONDS = 0.5
+
 
 class Recovery:
     """One call's or one stream's patience, which every sign of progress renews.
@@ -22,7 +27,8 @@ class Recovery:
     `reconnect_timeout` once the service has accepted the generation: it is
     stored then, and waits for its caller. A service that refuses for now is
     asked again only where `wait_when_busy` allows it, or after acceptance; so is
-    one that has forgotten what it had accepted.
+    one that has forgotten what it had accepted. Where the stream cannot tell it
+    again, others may: that is awaited for `RESTORE_SECONDS`.
     """
 
     def __init__(
@@ -39,25 +45,37 @@ class Recovery:
         self._tries = 0
         self._broken_since: float | None = None
         self._busy_since: float | None = None
+        self._forgotten_since: float | None = None
 
     def progressed(self) -> None:
         """Something arrived: whatever failed before no longer counts."""
         self._tries = 0
-        self._broken_since = self._busy_since = None
+        self._broken_since = self._busy_since = self._forgotten_since = None
 
-    def next_try(self, failure: Failure, *, accepted: bool, forgotten: bool = False) -> float:
+    def next_try(
+        self,
+        failure: Failure,
+        *,
+        accepted: bool,
+        forgotten: bool = False,
+        restorable: bool = False,
+    ) -> float:
         """Seconds to wait before the next try.
 
         Args:
             failure: How the last one ended.
             accepted: Whether the service has accepted the generation.
             forgotten: Whether it has forgotten it since, and is told again.
+            restorable: Whether others may tell it again, where it has.
 
         Raises:
             MiaoError: There is none.
         """
         now = self._clock()
         self._tries += 1
+        if restorable and failure.is_forgotten:
+            return self._after_forgetting(failure, now)
+        self._forgotten_since = None
         comes_back = (accepted and failure.is_busy) or (forgotten and failure.is_forgotten)
         if failure.is_broken_connection or comes_back:
             return self._after_break(failure, now, accepted)
@@ -77,6 +95,15 @@ class Recovery:
             raise errors.UnavailableError(
                 f"No answer from {targets} in {patience:g} seconds: {failure.message}"
             )
+        return wait
+
+    def _after_forgetting(self, failure: Failure, now: float) -> float:
+        if self._forgotten_since is None:
+            self._forgotten_since = now
+        wait = min(self._backoff(), RESTORE_BACKOFF_SECONDS)
+        patience = min(RESTORE_SECONDS, self._settings.reconnect_timeout)
+        if now + wait - self._forgotten_since > patience:
+            raise failure.to_error(self._not_found)
         return wait
 
     def _after_refusal(self, failure: Failure, now: float) -> float:

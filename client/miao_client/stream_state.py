@@ -110,7 +110,9 @@ class StreamState:
         """Seconds to wait before the stream goes on after a failed call.
 
         A generation that the service has forgotten is submitted again, where
-        this stream has submitted it. The stream may be over instead: when it
+        this stream has submitted it. One that is only followed, and of which
+        something has come, may be restored by its worker or submitted again by
+        another: that is awaited. The stream may be over instead: when it
         was cancelled before the service had it.
 
         Raises:
@@ -123,7 +125,12 @@ class StreamState:
         if accepted and self.submission is not None and failure.is_forgotten:
             self._is_forgotten = True
         try:
-            wait = self._recovery.next_try(failure, accepted=accepted, forgotten=self._is_forgotten)
+            wait = self._recovery.next_try(
+                failure,
+                accepted=accepted,
+                forgotten=self._is_forgotten,
+                restorable=self.submission is None and self._progress.has_begun,
+            )
         except errors.GenerationNotFoundError as error:
             raise self.fail(error) from None
         except errors.NotFoundError as error:

@@ -14,6 +14,7 @@ FrontError
 ├── JournalLostError         DATA_LOSS           the journal holds less than the caller has seen
 │   └── GenerationLostError      DATA_LOSS       Redis no longer knows the generation
 ├── OutputChangedError       DATA_LOSS           made again, it says something else than was seen
+├── CallerLeftError          CANCELLED           nobody reads this
 └── UnexpectedError          INTERNAL            a fault of ours; the log has its id
 
 A message is for the caller and never holds prompt or output text.
@@ -245,6 +246,16 @@ class OutputChangedError(FrontError):
             "the queue lost the end of the output; it was made again, and differently, so what "
             "comes next does not continue what was sent before"
         )
+
+
+class CallerLeftError(FrontError):
+    """A message could not be sent: nobody takes it any more, nor this error."""
+
+    code = grpc.StatusCode.CANCELLED
+    reason = "CALLER_LEFT"
+
+    def __init__(self) -> None:
+        super().__init__("the caller has left")
 
 
 class UnexpectedError(FrontError):

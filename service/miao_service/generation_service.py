@@ -15,11 +15,13 @@ from miao_queue.store import GenerationStore
 from miao_service import paging
 from miao_service.errors import GenerationLostError, GenerationNotFoundError, JournalLostError
 from miao_service.follower import Follower
-from miao_service.handlers import Call
+from miao_service.handlers import CALLER_LEFT, Call
 from miao_service.journal_reader import JournalReader
 from miao_service.resolution import Resolver
 from miao_service.settings import ServiceSettings
 from miao_service.submitter import Submitter
+
+_LOOK_AGAIN_SECONDS = 0.1  # for one that Redis may have forgotten
 
 
 class GenerationServicer:
@@ -57,7 +59,7 @@ class GenerationServicer:
                 submitting = asyncio.ensure_future(self._submitter.submit_again(submission, begun))
                 await asyncio.shield(submitting)
                 follower.begin_again()
-        except asyncio.CancelledError:
+        except CALLER_LEFT:
             self._reader.leave(follower)
             self._caller_left(submission, submitting, request.spec.on_disconnect, call)
             raise
@@ -114,10 +116,8 @@ class GenerationServicer:
     async def cancel_generation(
         self, request: rpc.CancelGenerationRequest, call: Call
     ) -> rpc.CancelGenerationResponse:
-        async with asyncio.timeout(self._redis_timeout):
-            outcome = await self._store.cancel(request.generation_id, call.tenant)
-        if outcome is CancelOutcome.MISSING:
-            raise GenerationNotFoundError(request.generation_id)
+        while await self._cancel(request.generation_id, call) is CancelOutcome.MISSING:
+            await self._record(request.generation_id, call)  # raises, unless it is there again
         record = await self._record(request.generation_id, call)
         return rpc.CancelGenerationResponse(generation=record.to_generation())
 
@@ -125,12 +125,22 @@ class GenerationServicer:
         """Wait for what goes on behind calls that have ended."""
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def _record(self, generation_id: str, call: Call) -> Record:
+    async def _cancel(self, generation_id: str, call: Call) -> CancelOutcome:
         async with asyncio.timeout(self._redis_timeout):
-            record = await asyncio.shield(self._store.get(generation_id, call.tenant))
-        if record is None:
-            raise GenerationNotFoundError(generation_id)
+            return await self._store.cancel(generation_id, call.tenant)
+
+    async def _record(self, generation_id: str, call: Call) -> Record:
+        """A generation's; one that Redis may just have forgotten is awaited."""
+        deadline = time.monotonic() + self._redis_timeout
+        while (record := await self._look_up(generation_id, call)) is None:
+            if not self._reader.may_restore or time.monotonic() > deadline:
+                raise GenerationNotFoundError(generation_id)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         return record
+
+    async def _look_up(self, generation_id: str, call: Call) -> Record | None:
+        async with asyncio.timeout(self._redis_timeout):
+            return await asyncio.shield(self._store.get(generation_id, call.tenant))
 
     def _caller_left(
         self,

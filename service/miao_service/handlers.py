@@ -22,7 +22,13 @@ from redis.exceptions import RedisError
 
 from miao_queue import records
 from miao_service import validation
-from miao_service.errors import FrontError, InvalidRequestError, UnexpectedError, from_redis
+from miao_service.errors import (
+    CallerLeftError,
+    FrontError,
+    InvalidRequestError,
+    UnexpectedError,
+    from_redis,
+)
 from miao_service.faults import describe
 
 logger = logging.getLogger(__name__)
@@ -31,6 +37,10 @@ logger = logging.getLogger(__name__)
 RELAYED = frozenset({"Generate", "FollowGeneration"})
 
 DETAILS_KEY = "grpc-status-details-bin"
+
+# What sending raises when the caller has left: mostly its call is cancelled, but one that
+# leaves in the very moment makes gRPC fail.
+CALLER_LEFT = (asyncio.CancelledError, grpc.aio.InternalError)
 
 
 class Call:
@@ -117,13 +127,18 @@ async def _guarded(context: Any, work: Awaitable[bytes]) -> bytes:
         await _abort(context, from_redis(error))
     except asyncio.CancelledError:
         raise
+    except grpc.aio.InternalError:
+        await _abort(context, CallerLeftError())
     except Exception as error:
         await _abort(context, _logged(error))
 
 
 async def _abort(context: Any, error: FrontError) -> NoReturn:
     trailing = ((DETAILS_KEY, error.to_status().SerializeToString()),)
-    await context.abort(error.code, error.message, trailing)
+    try:
+        await context.abort(error.code, error.message, trailing)
+    except grpc.aio.InternalError as gone:
+        raise asyncio.CancelledError from gone
     raise AssertionError("abort raises")
 
 

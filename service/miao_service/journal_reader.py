@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -28,7 +29,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from miao_queue import events, keys
+from miao_queue import events, keys, scripts
 from miao_queue.events import Position
 from miao_service.errors import FrontError, GenerationLostError, QueueUnavailableError
 from miao_service.faults import describe
@@ -42,7 +43,6 @@ _ENTRIES_PER_READ = 64  # of each journal
 _QUIET_SECONDS = 10.0  # after which a silent journal is looked at: is it still there?
 _RESTORE_SECONDS = 3.0  # in which a worker that lives restores what Redis has forgotten
 _BACKOFF_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-_WAKE_TTL_MS = 600_000
 
 Reply = Iterable[tuple[bytes, list[Any]]]
 
@@ -69,6 +69,8 @@ class JournalReader:
         """
         self._connection = JournalConnection(client)
         self._redis: Any = client
+        self._front_id = front_id
+        self._wake_script = scripts.load_async(client, "wake")
         self._wake_key = keys.front(front_id).encode()
         self._wake_id = b"0-0"
         self._buffer_bytes = buffer_bytes
@@ -78,12 +80,22 @@ class JournalReader:
         self._last_entry: dict[bytes, float] = {}
         self._missing_since: dict[bytes, float] = {}
         self._answered_at = time.monotonic()
+        self._back_at = -math.inf  # when Redis had come back, by the monotonic clock
         self._is_verified = asyncio.Event()  # that journals are those that were read before
 
     @property
     def num_followers(self) -> int:
         """How many streams are open."""
         return sum(len(followers) for followers in self._feeds.values())
+
+    @property
+    def may_restore(self) -> bool:
+        """Whether workers may still be writing what Redis forgot.
+
+        So while Redis is away, and for a while after it came back.
+        """
+        is_new = time.monotonic() - self._back_at < _RESTORE_SECONDS
+        return is_new or not self._is_verified.is_set()
 
     def is_followed(self, generation_id: str) -> bool:
         """Whether a stream of this front follows a generation."""
@@ -156,6 +168,8 @@ class JournalReader:
             try:
                 async with asyncio.timeout(self._answer_seconds):
                     await self._verify(self._feeds)
+                if failures:
+                    self._back_at = time.monotonic()
                 self._is_verified.set()
                 while True:
                     async with asyncio.timeout(_BLOCK_MS / 1000 + self._answer_seconds):
@@ -253,11 +267,8 @@ class JournalReader:
 
     async def _wake(self) -> None:
         """Make the shared read begin anew, now."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.xadd(self._wake_key, {"w": ""}, maxlen=1, approximate=False)
-        pipeline.pexpire(self._wake_key, _WAKE_TTL_MS)
         try:
-            await asyncio.shield(pipeline.execute())
+            await asyncio.shield(self._wake_script(args=[self._front_id]))
         except (RedisError, OSError, TimeoutError):
             return  # the reader sees the outage too, or begins anew by itself soon
 

@@ -21,6 +21,8 @@ _WORKER_OPTIONS = (
     *("--dtype", "float32", "--device", "cpu", "--num-threads", "1", "--cache-gib", "0.1"),
     *("--step-timeout-seconds", "5", "--drain-seconds", "2"),
 )
+# Every other worker speculates: a generation that moves between the two kinds goes on unchanged.
+_SPECULATION = ("--speculate", "ngram", "--num-speculative-tokens", "4")
 _FRONT_ENVIRON = {"MIAO_DRAIN_SECONDS": "2", "MIAO_RETENTION_SECONDS": "900"}
 _STOP_SECONDS = 30.0
 
@@ -86,11 +88,15 @@ class Fleet:
     def make_worker(self) -> Process:
         """Another worker, not started and in no slot."""
         name = f"worker-{self._num_workers_made}"
+        kind = _SPECULATION if self._num_workers_made % 2 else ()
         self._num_workers_made += 1
         command = [*_module("miao_worker"), "--redis-url", self.redis_url]
         return Process(
             name,
-            [*command, *_WORKER_OPTIONS, "--max-sequences", str(self._settings.max_sequences)],
+            [
+                *(*command, *_WORKER_OPTIONS, *kind),
+                *("--max-sequences", str(self._settings.max_sequences)),
+            ],
             self._settings.folder,
             "worker serving ",
             {"HF_HUB_OFFLINE": "1"},

@@ -21,6 +21,7 @@ from tests.fuzz.worker import EchoWorker
 
 _READY = "front listening on "
 _CALLS_PER_ROUND = 100
+_SHOWN_POINTS = 20  # of the memory's course
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Report:
     grown_bytes: int  # since the first rounds, when caches were filled
     grown_files: int
     log: str
+    course: list[tuple[int, int]]  # calls so far, and the front's memory then, in bytes
 
     @property
     def faults(self) -> list[str]:
@@ -59,6 +61,9 @@ class Report:
             names = Counter({n: count for (n, c), count in self.outcomes.items() if c == code})
             shown = ", ".join(f"{name} {count}" for name, count in names.most_common(4))
             lines.append(f"  {code:20} {names.total():8}  {shown}")
+        step = max(1, len(self.course) // _SHOWN_POINTS)
+        shown = [f"{calls} {size >> 20}" for calls, size in self.course[::step]]
+        lines.append(f"  calls and MiB: {', '.join(shown)}")
         return "\n".join([*lines, *(f"FAULT {fault}" for fault in self.faults)])
 
 
@@ -70,9 +75,11 @@ async def run(redis_url: str, seconds: float, seed: int, callers: int = 8) -> Re
             began = time.monotonic()
             await _round(target, seed, callers, outcomes)
             before = _size(process)
+            course = [(outcomes.total(), before[0])]
             number = 1
             while time.monotonic() - began < seconds:
                 await _round(target, seed + number * callers, callers, outcomes)
+                course.append((outcomes.total(), _size(process)[0]))
                 number += 1
             await Attack(target, seed, outcomes).send_too_much()
             await _check_answers(target)
@@ -81,7 +88,7 @@ async def run(redis_url: str, seconds: float, seed: int, callers: int = 8) -> Re
             took = time.monotonic() - began
         log.seek(0)
         text = log.read()
-    return Report(outcomes, took, after[0] - before[0], after[1] - before[1], text)
+    return Report(outcomes, took, after[0] - before[0], after[1] - before[1], text, course)
 
 
 async def _round(target: str, seed: int, callers: int, outcomes: Counter[Outcome]) -> None:

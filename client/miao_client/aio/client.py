@@ -129,6 +129,8 @@ class AsyncClient:
 
         Returns:
             The stream of what came after. Closing it leaves the generation be.
+            Once something has come, a service that no longer knows the generation
+            has 5 seconds to learn of it again, from its worker or another caller.
         """
         options.check_follow(after, timeout)
         return self._stream(

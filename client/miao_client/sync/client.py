@@ -147,6 +147,8 @@ class Client:
 
         Returns:
             The stream of what came after. Closing it leaves the generation be.
+            Once something has come, a service that no longer knows the generation
+            has 5 seconds to learn of it again, from its worker or another caller.
 
         Raises:
             InvalidRequestError: `after` is negative or `timeout` not above 0.

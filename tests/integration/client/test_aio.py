@@ -18,6 +18,7 @@ from miao_client import (
     DataLossError,
     DeadlineExceededError,
     FinishReason,
+    GenerationNotFoundError,
     InvalidRequestError,
     UnavailableError,
 )
@@ -90,6 +91,26 @@ async def test_another_front_takes_over_when_one_is_killed(service: Any) -> None
             if len(texts) == 1:
                 await asyncio.to_thread(service.kill, 0)
         assert texts == ["a", "b"]
+
+
+async def test_a_followed_generation_that_is_forgotten_may_be_restored(
+    service: Any, client: AsyncClient
+) -> None:
+    unknown = service.Refuse(grpc.StatusCode.NOT_FOUND, "unknown")
+    begun = [service.accepted(), service.tokens(1, "a"), service.cut]
+    rest = [service.tokens(2, "b"), service.finished(2)]
+    service.script("FollowGeneration", begun, unknown, unknown, rest)
+    assert [chunk.text async for chunk in client.follow("gen-1")] == ["a", "b"]
+
+
+async def test_one_that_is_never_restored_is_not_found_in_time(service: Any, target: str) -> None:
+    unknown = service.Refuse(grpc.StatusCode.NOT_FOUND, "unknown")
+    service.script("FollowGeneration", [service.accepted(), service.cut], *[unknown] * 1000)
+    began = time.monotonic()
+    async with AsyncClient(target, reconnect_timeout=0.5) as client:
+        with pytest.raises(GenerationNotFoundError):
+            await client.follow("gen-1").result()
+    assert time.monotonic() - began < 3
 
 
 async def test_a_gap_is_raised(service: Any, client: AsyncClient) -> None:

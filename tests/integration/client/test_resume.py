@@ -175,12 +175,40 @@ def test_one_that_is_then_refused_says_so(service: Any, client: Client) -> None:
         client.generate("hello").result()
 
 
-def test_a_stream_that_only_follows_is_not_submitted(service: Any, client: Client) -> None:
+def test_a_followed_generation_that_is_forgotten_may_be_restored(
+    service: Any, client: Client
+) -> None:
+    unknown = service.Refuse(grpc.StatusCode.NOT_FOUND, "unknown")
+    begun = [service.accepted(), service.tokens(1, "a"), service.cut]
+    rest = [service.tokens(2, "b"), service.finished(2)]
+    service.script("FollowGeneration", begun, unknown, unknown, [service.cut], unknown, rest)
+    assert [chunk.text for chunk in client.follow("gen-1")] == ["a", "b"]
+    seen = [call.after_sequence_number for call in service.requests("FollowGeneration")]
+    assert seen == [0, 1, 1, 1, 1, 1]
+
+
+def test_one_that_is_never_restored_is_not_found_in_time(service: Any, target: str) -> None:
+    unknown = service.Refuse(grpc.StatusCode.NOT_FOUND, "unknown")
     service.script("FollowGeneration", [service.accepted(), service.tokens(1, "a"), service.cut])
+    service.script("FollowGeneration", *[unknown] * 1000)
+    began = time.monotonic()
+    with (
+        Client(target, reconnect_timeout=0.5) as client,
+        pytest.raises(GenerationNotFoundError) as caught,
+    ):
+        client.follow("gen-1").result()
+    assert time.monotonic() - began < 3
+    assert caught.value.result is not None
+    assert caught.value.result.text == "a"
+    assert len(service.requests("FollowGeneration")) > 2
+    assert not service.requests("Generate")
+
+
+def test_one_that_was_never_seen_is_not_found_at_once(service: Any, client: Client) -> None:
     service.script("FollowGeneration", service.Refuse(grpc.StatusCode.NOT_FOUND, "unknown"))
     with pytest.raises(GenerationNotFoundError):
-        client.follow("gen-1").result()
-    assert not service.requests("Generate")
+        client.follow("gen-1", after=7).result()
+    assert len(service.requests("FollowGeneration")) == 1
 
 
 def test_the_end_may_come_on_a_connection_of_its_own(service: Any, client: Client) -> None:

@@ -33,7 +33,9 @@ def redis(redis_url: str) -> Iterator[Redis]:
         yield client
 
 
-async def submit(store: GenerationStore, request_id: str = "r", **changes: int) -> str:
+async def submit(
+    store: GenerationStore, request_id: str = "r", priority: str = "normal", **changes: int
+) -> str:
     limits = {"timeout_ms": 60_000, "queue_timeout_ms": 60_000, "retention_seconds": 60} | changes
     submission = Submission(
         request_id=request_id,
@@ -41,6 +43,7 @@ async def submit(store: GenerationStore, request_id: str = "r", **changes: int) 
         job=Job(prompt_token_ids=[1, 2], max_tokens=9),
         accepted=pb.Accepted(request_id=request_id, num_prompt_tokens=2),
         fingerprint="f",
+        priority=priority,
         **limits,  # type: ignore[arg-type]
     )
     return (await store.submit(submission, OPEN)).generation_id
@@ -77,6 +80,16 @@ async def test_a_lost_worker_is_counted_and_whether_it_ran_alone(
     assert (third.record.crashes, third.record.crashed_alone) == (3, True)
     claims.release([third])
     assert claimed(claims, "o4").record.crashes == 3  # given back, not lost
+
+
+async def test_the_most_urgent_comes_first_and_within_a_queue_the_oldest(
+    store: GenerationStore, redis: Redis
+) -> None:
+    names = ["low", "normal", "high"]
+    ids = {f"{n}{i}": await submit(store, f"{n}{i}", n) for i in range(2) for n in names}
+    claims = ClaimStore(redis, "w", LEASE_MS)
+    order = [claimed(claims, f"o{i}").record.generation_id for i in range(6)]
+    assert order == [ids[f"{name}{i}"] for name in reversed(names) for i in range(2)]
 
 
 async def test_one_reaper_at_a_time(store: GenerationStore, redis: Redis) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import grpc
 import pytest
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao_queue import keys
+from miao_service.handlers import Call
 
 
 def generate(front: Any, request_id: str = "", timeout: float | None = None, **spec: Any) -> Any:
@@ -36,6 +38,25 @@ async def test_a_waiting_generation_is_cancelled(
     await eventually(lambda: database.llen("rq:queue:tiny:normal") == 0)
     generation = await get(front, generation_id)
     assert generation.finished.reason == pb.FINISH_REASON_CANCELLED
+
+
+async def test_one_whose_caller_leaves_in_the_moment_of_its_answer_is_cancelled(
+    front: Any, database: Any, eventually: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    class LeftCall(Call):
+        def __init__(self, context: Any) -> None:
+            super().__init__(context)
+            self.send = self._fail
+
+        async def _fail(self, payload: bytes) -> None:
+            assert database.llen("rq:queue:tiny:normal") == 1
+            raise grpc.aio.InternalError("Failed grpc_call_start_batch")
+
+    monkeypatch.setattr("miao_service.handlers.Call", LeftCall)
+    with pytest.raises(grpc.aio.AioRpcError, match="the caller has left"):
+        await generate(front).read()
+    await eventually(lambda: database.llen("rq:queue:tiny:normal") == 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_the_worker_of_a_running_generation_is_told(

@@ -103,6 +103,25 @@ async def test_the_same_request_attaches_and_sees_the_whole_stream(
         assert worker.claim() is None
 
 
+async def test_the_same_request_at_two_fronts_at_once_and_after_a_crash_is_one_generation(
+    front: Any, worker: Any, start_front: Any, redis_server: Any, as_text: Any
+) -> None:
+    worker.redis.config_set("appendfsync", "always")
+    async with start_front() as other:
+        stubs = [front.generations, other.generations] * 10
+        calls = [aiter(stub.Generate(request(request_id="same"))) for stub in stubs]
+        first = await asyncio.gather(*map(anext, calls))
+        assert len({response.event.accepted.generation_id for response in first}) == 1
+        redis_server.kill()
+        redis_server.start()
+        again = aiter(other.generations.Generate(request(request_id="same")))
+        assert (await anext(again)).event.accepted == first[0].event.accepted
+        await worker.answer("abc")
+        for call in (*calls, again):
+            assert as_text([response async for response in call]) == "abc"
+        assert worker.claim() is None
+
+
 async def test_the_same_request_id_with_another_spec_conflicts(
     front: Any, worker: Any, refused: Any
 ) -> None:

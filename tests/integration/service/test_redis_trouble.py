@@ -166,6 +166,67 @@ async def test_a_full_redis_stops_no_accepted_work(
         assert as_text([response async for response in late]) == "abcd"
 
 
+@pytest.fixture
+def only_when_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of journals that nobody wakes goes on for longer than the tests here."""
+    monkeypatch.setattr("miao_service.journal_reader._BLOCK_MS", 60_000)
+
+
+@pytest.mark.usefixtures("only_when_woken")
+async def test_the_same_request_attaches_on_a_full_redis(
+    start_front: Any, worker: Any, database: Any, redis_server: Any, refused: Any, as_text: Any
+) -> None:
+    async with asyncio.timeout(10), start_front() as front, start_front() as other:
+        stream = aiter(front.generations.Generate(request("r")))
+        accepted = (await anext(stream)).event.accepted
+        claimed = await worker.next()
+        worker.say(claimed, "ab")
+        with full(redis_server, database):
+            again = aiter(other.generations.Generate(request("r")))
+            assert (await anext(again)).event.accepted == accepted
+            assert (await anext(again)).event.tokens.text == "ab"
+            created = await other.generations.CreateGeneration(
+                rpc.CreateGenerationRequest(request_id="r", spec=request().spec)
+            )
+            assert created.generation.generation_id == accepted.generation_id
+            different = rpc.GenerateRequest(request_id="r", spec=pb.GenerationSpec(prompt="other"))
+            assert (await refused(other.generations.Generate(different))).code.name == (
+                "ALREADY_EXISTS"
+            )
+            worker.say(claimed, "cd")
+            worker.finish(claimed)
+            assert as_text([response async for response in stream]) == "abcd"
+            assert as_text([response async for response in again]) == "cd"
+
+
+@pytest.mark.usefixtures("only_when_woken")
+async def test_following_on_a_full_redis_is_live_at_once(
+    start_front: Any,
+    worker: Any,
+    database: Any,
+    redis_server: Any,
+    as_text: Any,
+    eventually: Any,
+) -> None:
+    async with asyncio.timeout(10), start_front() as front, start_front() as other:
+        stream = aiter(front.generations.Generate(request("r")))
+        generation_id = (await anext(stream)).event.accepted.generation_id
+        claimed = await worker.next()
+        earlier = other.generations.Generate(request("earlier"))
+        await worker.answer("x")
+        assert as_text([response async for response in earlier]) == "x"  # now its reader sleeps
+        worker.say(claimed, "ab")
+        with full(redis_server, database):
+            following = rpc.FollowGenerationRequest(generation_id=generation_id)
+            late = aiter(other.generations.FollowGeneration(following))
+            assert as_text([await anext(late), await anext(late)]) == "ab"
+            (follower,) = other.front.reader._followers()
+            await eventually(lambda: follower.is_live)
+            worker.say(claimed, "cd")
+            worker.finish(claimed)
+            assert as_text([response async for response in late]) == "cd"
+
+
 @pytest.mark.parametrize("trouble", [paused, frozen])
 async def test_streams_end_clearly_when_it_lasts(
     start_front: Any,

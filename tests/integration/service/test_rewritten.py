@@ -11,6 +11,7 @@ from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao_client import AsyncClient, DataLossError
 from miao_queue import events, keys
+from miao_service.errors import GenerationNotFoundError
 
 
 @pytest.fixture(autouse=True)
@@ -221,3 +222,36 @@ async def test_the_sdk_finds_another_front_and_a_redis_that_has_forgotten(
                     await rest
                 assert caught.value.result is not None
                 assert caught.value.result.text == "ab"
+
+
+async def test_the_sdk_that_only_follows_waits_until_its_worker_has_restored_it(
+    start_front: Any, worker: Any, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    not_found = asyncio.Event()
+
+    class NoticedError(GenerationNotFoundError):
+        def __init__(self, generation_id: str) -> None:
+            super().__init__(generation_id)
+            not_found.set()
+
+    monkeypatch.setattr("miao_service.generation_service.GenerationNotFoundError", NoticedError)
+    async with start_front() as dying, start_front() as other:
+        targets = [f"127.0.0.1:{each.port}" for each in (dying, other)]
+        async with AsyncClient(targets) as client:
+            generation = await client.create("hello")
+            claimed = await worker.next()
+            worker.say(claimed, "ab")
+            reading = aiter(client.follow(generation.generation_id))
+            assert (await anext(reading)).text == "ab"
+            written = [keys.generation(claimed.generation_id), keys.journal(claimed.generation_id)]
+            remembered = [database.dump(key) for key in written]
+            forget(database, claimed.generation_id)
+            await dying.front._server.stop(None)  # cuts all its connections
+            rest = asyncio.ensure_future(anext(reading))
+            await not_found.wait()
+            for key, value in zip(written, remembered, strict=True):
+                database.restore(key, 0, value)
+            worker.say(claimed, "cd")
+            worker.finish(claimed)
+            assert (await rest).text == "cd"
+            assert [chunk async for chunk in reading] == []

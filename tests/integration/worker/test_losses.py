@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ResponseError
 from rq.job import Job as RqJob
+from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from miao.v1 import generation_pb2 as pb
@@ -118,11 +119,15 @@ def test_rqs_suspend_resume_and_requeue_do_what_an_rq_user_expects(
     failed = queue.submit([1, 2, 3], max_tokens=450, timeout_ms=200)
     queue.wait_finished(failed)
     wait_until(lambda: rq_status(queue, failed) == "failed")
+    name = keys.queue_name("tiny", "normal")
+    registry = FailedJobRegistry(name, queue.redis, serializer=JSONSerializer)
+    assert registry.get_job_ids() == [failed]
     journal = queue.redis.xrange(keys.journal(failed))
-    rq(queue, "requeue", "--queue", keys.queue_name("tiny", "normal"), failed)
+    rq(queue, "requeue", "--queue", name, failed)
     wait_until(lambda: rq_status(queue, failed) == "failed")
     job = RqJob.fetch(failed, connection=queue.redis, serializer=JSONSerializer)
     result = job.latest_result()
     assert result is not None
     assert "cannot be opened again" in str(result.exc_string)
+    assert registry.get_job_ids() == [failed]
     assert queue.redis.xrange(keys.journal(failed)) == journal

@@ -155,14 +155,46 @@ def test_one_that_was_cancelled_and_forgotten_is_not_submitted_again() -> None:
     assert state.over
 
 
+def give_up_after(state: StreamState, clock: Clock, failure: Failure) -> tuple[float, Exception]:
+    """How long it goes on when each call fails alike, and with what it ends."""
+    began = clock.now
+
+    def fail_on() -> None:
+        for _ in range(1000):
+            clock.now += state.failed(failure)
+
+    with pytest.raises(errors.MiaoError) as caught:
+        fail_on()
+    return clock.now - began, caught.value
+
+
 @pytest.mark.parametrize("failure", FORGOTTEN)
-def test_a_stream_that_only_follows_fails_with_what_it_follows(failure: Failure) -> None:
-    state = StreamState(Settings(), generation_id="g")
+def test_a_stream_that_only_follows_waits_for_others_to_restore_it(failure: Failure) -> None:
+    clock = Clock()
+    state = StreamState(Settings(), generation_id="g", clock=clock)
     receive(state, ACCEPTED)
     receive(state, token(1))
-    with pytest.raises((errors.GenerationNotFoundError, errors.DataLossError)):
-        state.failed(failure)
+    patience, error = give_up_after(state, clock, failure)
+    assert 4 < patience <= 5
+    assert isinstance(error, errors.GenerationNotFoundError | errors.DataLossError)
     assert state.over
+
+
+def test_that_wait_begins_when_the_service_answers_again() -> None:
+    clock = Clock()
+    state = StreamState(Settings(), generation_id="g", clock=clock)
+    receive(state, ACCEPTED)
+    state.failed(FORGOTTEN[0])
+    while clock.now < 20:  # no worker can restore it in a Redis that is away
+        clock.now += state.failed(BROKEN)
+    patience, _ = give_up_after(state, clock, FORGOTTEN[0])
+    assert 4 < patience <= 5
+
+
+def test_a_generation_of_which_nothing_has_come_is_not_awaited() -> None:
+    state = StreamState(Settings(), generation_id="g", after=3)
+    with pytest.raises(errors.GenerationNotFoundError):
+        state.failed(FORGOTTEN[0])
 
 
 def test_an_unknown_model_is_not_data_loss() -> None:

@@ -19,6 +19,13 @@ local function ring(model)
   redis.call('XADD', 'miao:bell:' .. model, 'MAXLEN', 1, '*', 'r', '')
 end
 
+-- Make a front's journal reader begin its read anew.
+local function wake_front(front)
+  local key = 'miao:front:' .. front
+  redis.call('XADD', key, 'MAXLEN', 1, '*', 'w', '')
+  redis.call('PEXPIRE', key, 600000)
+end
+
 -- A tenant's list holds what may still exist: two days and the retention.
 local function list_for_tenant(id, tenant, accept_ms, retention)
   local key, age = 'miao:tenant:' .. tenant, 172800000 + 1000 * retention

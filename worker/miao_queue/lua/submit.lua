@@ -6,19 +6,14 @@
 local id, fingerprint, model, tenant, front = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local gen = gen_key(id)
 
-local function wake_front()
-  local key = 'miao:front:' .. front
-  redis.call('XADD', key, 'MAXLEN', 1, '*', 'w', '')
-  redis.call('PEXPIRE', key, 600000)
-end
-
 local now = now_ms()
 if now > tonumber(ARGV[10]) then return {'late', 0} end
 
 local known = redis.call('HGET', gen, 'fingerprint')
 if known then
   if known ~= fingerprint then return {'conflict', 0} end
-  wake_front()
+  ignore_memory_limit()  -- it is accepted already
+  wake_front(front)
   return {'attached', 0}
 end
 
@@ -41,5 +36,5 @@ redis.call('ZADD', 'miao:waiting', now + math.min(tonumber(ARGV[8]), tonumber(AR
 list_for_tenant(id, tenant, now, tonumber(redis.call('HGET', gen, 'retention_seconds')))
 run_commands(12 + fields)
 ring(model)
-wake_front()
+wake_front(front)
 return {'accepted', now}
