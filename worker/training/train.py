@@ -37,7 +37,7 @@ class Recipe:
 
     seed: int = 7
     processes: int = 2
-    tokens: int = 8_300_000  # padding included; some 63 core-minutes
+    tokens: int = 8_300_000  # padding included; some 50 core-minutes
     batch_tokens: int = 768  # of each process
     peak_rate: float = 2.2e-3
     final_rate: float = 3e-5
