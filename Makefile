@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := deploy/requirements/lock.txt
+KERNELS := worker/build_kernels.py worker/miao_worker/engine/cpu/kernels.c
 BUF := $(VENV)/buf/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 BENCH ?= --concurrency 1,4,16 --ignore-eos
@@ -14,7 +15,7 @@ export PROMPT
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
-$(VENV)/demo.stamp: pyproject.toml $(LOCK)
+$(VENV)/demo.stamp: pyproject.toml $(LOCK) $(KERNELS)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	    || { echo "Miao needs Python 3.11 to 3.13; name one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -79,4 +80,4 @@ model: $(VENV)/dev.stamp  ## Train the bundled model anew; under 40 minutes on t
 	$(BIN)/python worker/training/train.py --output worker/miao_worker/bundled
 
 clean:  ## Remove what make has made.
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) dist build worker/miao_worker/engine/cpu/_kernels_*

@@ -1,6 +1,7 @@
 """Models of known shapes with random weights: speed does not depend on what they say.
 
 qwen2-0.5b   the shape of Qwen2.5-0.5B, bfloat16
+qwen2-draft  the first two layers of qwen2-0.5b, as a draft model for it
 llama-tiny   a Llama of 4 layers of 256, where everything but arithmetic shows
 """
 
@@ -49,6 +50,14 @@ def _qwen2() -> Qwen2ForCausalLM:
     )
 
 
+def _qwen2_draft() -> Qwen2ForCausalLM:
+    model = Qwen2ForCausalLM.from_pretrained(ensure_model("qwen2-0.5b"))
+    del model.model.layers[2:]
+    model.config.num_hidden_layers = 2
+    model.config.layer_types = model.config.layer_types[:2]
+    return model
+
+
 def _llama() -> LlamaForCausalLM:
     return LlamaForCausalLM(
         LlamaConfig(
@@ -83,4 +92,4 @@ def _tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
 
 
-_MAKERS = {"qwen2-0.5b": _qwen2, "llama-tiny": _llama}
+_MAKERS = {"qwen2-0.5b": _qwen2, "qwen2-draft": _qwen2_draft, "llama-tiny": _llama}

@@ -6,6 +6,7 @@ tie; the windows are shorter than the sequences.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,10 @@ from transformers import (
 )
 
 from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.cpu import kernels
+from miao_worker.engine.cpu.runner import DecoderRunner
 from miao_worker.engine.engine import Engine
+from miao_worker.engine.speculation.proposer import Proposer
 from miao_worker.engine.types import SamplingParams, SequenceRequest
 
 VOCAB = 211
@@ -42,12 +46,13 @@ _COMMON: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
+    "head_dim": 16,
     "max_position_embeddings": 256,
     "initializer_range": 0.25,
     "tie_word_embeddings": False,
     **_ENDLESS,
 }
-_GEMMA: dict[str, Any] = {**_COMMON, "head_dim": 16, "query_pre_attn_scalar": 16}
+_GEMMA: dict[str, Any] = {**_COMMON, "query_pre_attn_scalar": 16}
 
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "gpt2": lambda: GPT2Config(
@@ -61,7 +66,7 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     ),
     "llama": lambda: LlamaConfig(**_COMMON),
     "qwen2": lambda: Qwen2Config(**_COMMON),
-    "qwen3": lambda: Qwen3Config(**_COMMON, head_dim=16),
+    "qwen3": lambda: Qwen3Config(**_COMMON),
     "mistral": lambda: MistralConfig(**_COMMON, sliding_window=13),
     "gemma2": lambda: Gemma2Config(
         **_GEMMA, sliding_window=13, attn_logit_softcapping=5.0, final_logit_softcapping=30.0
@@ -81,10 +86,26 @@ class Subject:
     folder: Path
     prompts: list[tuple[int, ...]]
     expected: list[tuple[int, ...]]
+    small_block: int = 16  # the smallest block size that its engine's path takes
+    cpu_kernels: bool = True
 
-    def engine(self, **changes: Any) -> Engine:
-        base = EngineConfig(str(self.folder), device="cpu", dtype="float32", max_model_length=128)
-        return Engine(replace(base, **changes))
+    def engine(
+        self, proposer: Proposer | None = None, free: bool = False, **changes: Any
+    ) -> Engine:
+        """`free`: as if no step took any time, so that speculation always pays."""
+        base = EngineConfig(
+            str(self.folder),
+            device="cpu",
+            dtype="float32",
+            max_model_length=128,
+            cpu_kernels=self.cpu_kernels,
+        )
+        clock = (lambda: 0.0) if free else time.perf_counter
+        engine = Engine(replace(base, **changes), proposer=proposer, clock=clock)
+        on_kernels = self.cpu_kernels and engine.device == "cpu"
+        on_kernels &= engine.block_size % kernels.TILE == 0
+        assert isinstance(engine._runner, DecoderRunner) == on_kernels
+        return engine
 
     def request(self, index: int, resume_from: int = 0, **sampling: Any) -> SequenceRequest:
         """Prompt `index`, greedy, with the first `resume_from` tokens already there."""
@@ -115,14 +136,26 @@ def run() -> Callable[[Engine, Iterable[SequenceRequest]], dict[str, tuple[int, 
 
 
 @pytest.fixture(scope="session", params=list(CONFIGS))
-def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    """Each architecture in turn."""
-    return _make_subject(request.param, tmp_path_factory)
+def on_torch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """Each architecture in turn, on torch's operations."""
+    subject = _make_subject(request.param, tmp_path_factory)
+    return replace(subject, cpu_kernels=False, small_block=4)
+
+
+@pytest.fixture(scope="session", params=[False, True], ids=["torch", "kernels"])
+def subject(request: pytest.FixtureRequest, on_torch: Subject) -> Subject:
+    """Each architecture, on torch's operations and on the compiled kernels."""
+    if not request.param:
+        return on_torch
+    if on_torch.name == "gpt2" or not kernels.load():
+        pytest.skip("not on the compiled kernels")
+    return replace(on_torch, cpu_kernels=True, small_block=16)
 
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    return _make_subject("llama", tmp_path_factory)
+    subject = _make_subject("llama", tmp_path_factory)
+    return replace(subject, cpu_kernels=kernels.load() is not None)
 
 
 def _make_subject(name: str, tmp_path_factory: pytest.TempPathFactory) -> Subject:

@@ -22,16 +22,16 @@ def exact_products():
     [{}, {"block_size": 4, "max_batch_tokens": 7}, {"block_size": 4}],
     ids=["whole", "chunked", "small-blocks"],
 )
-def test_greedy_in_float32_equals_transformers(subject, run, settings):
-    engine = subject.engine(device="cuda", **settings)
-    requests = [subject.request(i) for i in range(len(subject.prompts))]
-    expected = {str(i): tokens for i, tokens in enumerate(subject.expected)}
+def test_greedy_in_float32_equals_transformers(on_torch, run, settings):
+    engine = on_torch.engine(device="cuda", **settings)
+    requests = [on_torch.request(i) for i in range(len(on_torch.prompts))]
+    expected = {str(i): tokens for i, tokens in enumerate(on_torch.expected)}
     assert run(engine, requests) == expected
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_runs(subject, run, dtype):
-    engine = subject.engine(device="cuda", dtype=dtype)
+def test_half_precision_runs(on_torch, run, dtype):
+    engine = on_torch.engine(device="cuda", dtype=dtype)
     sampling = [{}, {"temperature": 1.0, "top_p": 0.9}, {"temperature": 0.8, "top_k": 5}]
-    requests = [subject.request(i, **changes) for i, changes in enumerate(sampling)]
+    requests = [on_torch.request(i, **changes) for i, changes in enumerate(sampling)]
     assert all(len(tokens) == 24 for tokens in run(engine, requests).values())

@@ -34,10 +34,8 @@ def test_a_seed_gives_the_same_tokens_in_a_batch(llama, requests, alone, run):
 
 
 def test_a_seed_gives_the_same_tokens_in_chunks_and_after_preemption(llama, requests, alone, run):
-    block_bytes = (1 << 20) // llama.engine(block_size=4, cache_bytes=1 << 20).num_blocks
-    engine = llama.engine(
-        block_size=4, cache_bytes=28 * block_bytes, max_model_length=96, max_batch_tokens=9
-    )
+    block_bytes = (1 << 20) // llama.engine(cache_bytes=1 << 20).num_blocks
+    engine = llama.engine(cache_bytes=7 * block_bytes, max_model_length=96, max_batch_tokens=9)
     assert run(engine, requests) == alone
     assert engine.step().stats.num_preemptions > 0
 

@@ -70,6 +70,36 @@ class BlockManagerMachine(RuleBasedStateMachine):
         for block in sequence.block_table[len(before) :]:
             self.content.pop(block, None)
 
+    @rule(sequence=held, proposed=st.lists(st.integers(0, 1), max_size=7), data=st.data())
+    def try_a_proposal(self, sequence, proposed, data):
+        if sequence not in self.sequences:
+            return
+        before = list(sequence.block_table)
+        room = self.blocks.stretch(sequence, len(proposed))
+        assert sequence.block_table[: len(before)] == before
+        assert 0 <= room <= len(proposed)
+        if room < len(proposed):
+            assert self.blocks.num_free_blocks == 0
+        for block in sequence.block_table[len(before) :]:
+            self.content[block] = ("not", "to", "be", "seen")
+        sequence.token_ids += proposed[: data.draw(st.integers(0, room))]
+        self.blocks.trim(sequence)
+        for block in sequence.block_table[len(before) :]:
+            del self.content[block]
+
+    @rule(sequence=held)
+    def rewind(self, sequence):
+        if sequence not in self.sequences:
+            return
+        sequence.num_computed_tokens = sequence.num_tokens
+        tail = self.blocks.rewind(sequence)
+        kept = sequence.num_computed_tokens // BLOCK_SIZE
+        assert sequence.num_computed_tokens % BLOCK_SIZE == 0
+        assert sequence.block_table[kept:] == tail
+        assert kept >= sequence.num_published_blocks
+        for other in self.sequences:
+            assert other is sequence or not set(tail) & set(other.block_table)
+
     @rule(sequence=consumes(held), fails=st.booleans())
     def release(self, sequence, fails):
         if sequence not in self.sequences:

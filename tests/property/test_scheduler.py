@@ -52,20 +52,51 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.remove(sequence_id) is self.alive.pop(sequence_id)
         assert self.scheduler.remove(sequence_id) is None
 
-    @rule(token=st.integers(0, 1))
-    def step(self, token):
+    @rule(token=st.integers(0, 1), proposed=st.just(0) | st.integers(1, 6), data=st.data())
+    def step(self, token, proposed=0, data=None):
         batch = self.scheduler.schedule()
         assert batch.num_tokens <= self.max_batch_tokens
         assert bool(batch) == bool(self.alive), "a step with work always does some"
         self._check(batch)
-        sampled = batch.sampled
+        if proposed:
+            self._speculate(batch, proposed)
+        yielding = batch.yielding
         batch.mark_computed()
-        for sequence in sampled:
+        for sequence, proposal in yielding:
             assert sequence.num_uncomputed_tokens == 0
+            num_accepted = data.draw(st.integers(0, len(proposal))) if proposal else 0
+            self._accept(sequence, token, num_accepted, proposal)
+
+    def _speculate(self, batch, num_proposed):
+        free, preempted = self.blocks.num_free_blocks, self.scheduler.num_preemptions
+        longest = [MAX_LENGTH - q.num_tokens for q in batch.decodes]
+        self.scheduler.speculate(batch, [(7,) * min(num_proposed, n) for n in longest])
+        assert batch.num_tokens <= self.max_batch_tokens
+        assert self.scheduler.num_preemptions == preempted, "nobody gives way to a guess"
+        assert len(batch.decode_rows) == len(batch.decodes) + sum(map(len, batch.proposals))
+        for sequence, proposal in zip(batch.decodes, batch.proposals, strict=False):
+            needed = self.blocks.blocks_for(sequence.num_tokens + len(proposal))
+            assert len(sequence.block_table) >= needed
+        if not batch.proposals:
+            assert (
+                not batch.decodes
+                or not free
+                or self.scheduler.spare_tokens(batch) == 0
+                or (max(longest) == 0)
+            )
+
+    def _accept(self, sequence, token, num_accepted, proposal):
+        for _ in range(num_accepted + 1):
             sequence.token_ids.append(token)
             if sequence.finish_reason(MAX_LENGTH) is not None:
-                self.scheduler.remove(sequence.sequence_id)
-                del self.alive[sequence.sequence_id]
+                break
+        sequence.num_computed_tokens = sequence.num_tokens - 1
+        if proposal:
+            self.scheduler.settle(sequence)
+            assert len(sequence.block_table) <= self.blocks.blocks_for(sequence.num_tokens)
+        if sequence.finish_reason(MAX_LENGTH) is not None:
+            self.scheduler.remove(sequence.sequence_id)
+            del self.alive[sequence.sequence_id]
 
     def _check(self, batch):
         scheduled = [*batch.decodes, *(p.sequence for p in batch.prefills)]

@@ -31,7 +31,9 @@ from miao_queue import keys
 from miao_queue.cards import Presence
 from miao_queue.claims import Claim, ClaimStore, StaleJob, Suspended
 from miao_worker.clock import RedisClock
+from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.errors import ModelLoadError
+from miao_worker.engine.types import EngineStats
 from miao_worker.engine_process import EngineProcess
 from miao_worker.execution import Execution
 from miao_worker.generation_runner import GenerationRunner
@@ -74,6 +76,7 @@ class BatchWorker(BaseWorker):
         self._stopped_by_rq: set[str] = set()
         self._stop_requests = 0
         self._engine_lost: ModelLoadError | None = None
+        self._logged_stats = EngineStats()
         self._last_seen: dict[Any, Any] = {
             keys.bell(settings.model_name): "0-0",
             keys.control(settings.name): "0-0",
@@ -170,8 +173,16 @@ class BatchWorker(BaseWorker):
     def _beat(self) -> None:
         self.heartbeat()
         self._books.heartbeat()
+        self._log_stats()
         if self.should_run_maintenance_tasks:
             self.run_maintenance_tasks()
+
+    def _log_stats(self) -> None:
+        """One line for each heartbeat in which the engine has worked."""
+        stats = self._engine.stats
+        if stats.num_steps != self._logged_stats.num_steps:
+            _log.info("%s", stats_line(stats, self._settings.engine))
+            self._logged_stats = stats
 
     def _keep_books(self) -> None:
         while self._ended:
@@ -272,6 +283,19 @@ class BatchWorker(BaseWorker):
     def execute_job(self, job: Job, queue: object) -> None:
         """Never: this worker runs generations in its engine, not jobs by their function."""
         raise RuntimeError(f"job {job.id} of {queue} must not be executed")
+
+
+def stats_line(stats: EngineStats, config: EngineConfig) -> str:
+    """What an operator wants to know of a working engine."""
+    line = (
+        f"engine: {stats.num_running} running, {stats.num_waiting} waiting, "
+        f"{stats.num_free_blocks} of {stats.num_blocks} blocks free, "
+        f"{stats.num_steps} steps, {stats.num_preemptions} preemptions"
+    )
+    if config.speculation == "off":
+        return line
+    accepted, proposed = stats.num_accepted_tokens, stats.num_proposed_tokens
+    return f"{line}, {accepted} of {proposed} proposed tokens accepted"
 
 
 def _streams(reply: Any) -> list[tuple[str, Any]]:

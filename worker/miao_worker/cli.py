@@ -7,12 +7,13 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import RedisError
 
 from miao_queue import connection
 from miao_queue.connection import RedisUrlError
-from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, EngineConfig
 from miao_worker.settings import WorkerSettings
 
 _GIB = 1 << 30
@@ -75,6 +76,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             model=model,
             device=arguments.device,
             dtype=arguments.dtype,
+            quantize=arguments.quantize,
             block_size=arguments.block_size,
             cache_bytes=None if cache is None else int(cache * _GIB),
             max_model_length=arguments.max_model_length,
@@ -82,11 +84,54 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             max_batch_tokens=arguments.max_batch_tokens,
             prefix_cache=not arguments.no_prefix_cache,
             num_threads=arguments.num_threads,
+            **speculation_settings(arguments),
         ),
         lease_seconds=arguments.lease_seconds,
         step_timeout_seconds=arguments.step_timeout_seconds,
         drain_seconds=arguments.drain_seconds,
     )
+
+
+def add_speculation_options(group: argparse._ActionsContainer) -> None:
+    """The options that `speculation_settings` reads."""
+    method = group.add_mutually_exclusive_group()
+    method.add_argument(
+        "--speculate",
+        choices=["off", "ngram"],
+        default="off",
+        help="ngram: propose what followed the same tokens earlier in prompt or output",
+    )
+    method.add_argument(
+        "--draft-model",
+        metavar="NAME_OR_PATH",
+        help="propose what this smaller model of the same vocabulary says",
+    )
+    group.add_argument(
+        "--num-speculative-tokens",
+        type=_count,
+        metavar="K",
+        help="tokens proposed at once, at most; unset: 8 with ngram, 4 with a draft model",
+    )
+
+
+def speculation_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The engine's settings of that name. Raises ValueError for options that do not fit."""
+    method = "draft" if arguments.draft_model else arguments.speculate
+    num_tokens = arguments.num_speculative_tokens
+    if num_tokens is not None:
+        if method == "off":
+            raise ValueError("--num-speculative-tokens needs --speculate ngram or --draft-model")
+        if num_tokens > MAX_SPECULATIVE_TOKENS:
+            raise ValueError(
+                f"--num-speculative-tokens is {num_tokens}; "
+                f"it must be between 1 and {MAX_SPECULATIVE_TOKENS}"
+            )
+    draft_model = arguments.draft_model
+    return {
+        "speculation": method,
+        "draft_model": None if draft_model is None else model_source(draft_model)[0],
+        "num_speculative_tokens": num_tokens,
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,6 +173,11 @@ def _parser() -> argparse.ArgumentParser:
     option("--device", help="cpu, cuda, cuda:1; unset: CUDA where there is one")
     option("--dtype", default="auto", choices=["auto", "bfloat16", "float16", "float32"])
     option(
+        "--quantize",
+        choices=["int8"],
+        help="round weights and activations of the linear layers at load",
+    )
+    option(
         "--max-sequences",
         type=_count,
         default=defaults.max_sequences,
@@ -144,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--block-size", type=_count, default=defaults.block_size, help="tokens in a KV block")
     option("--no-prefix-cache", action="store_true", help="share no prompt prefixes")
     option("--num-threads", type=_count, help="CPU threads of the engine")
+    add_speculation_options(engine)
     return parser
 
 

@@ -67,9 +67,11 @@ def run(connection: Connection[object, Command], config: EngineConfig, model_nam
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     from miao_worker.engine.engine import Engine
     from miao_worker.engine.errors import ModelLoadError
-    from miao_worker.model_card import build_model_card
+    from miao_worker.model_card import build_model_card, check_draft_vocabulary
 
     try:
+        if config.draft_model is not None:
+            check_draft_vocabulary(config.model, config.draft_model)
         engine = Engine(config)
         card = build_model_card(model_name, config.model, engine)
     except ModelLoadError as error:

@@ -13,7 +13,7 @@ from miao.internal.v1.queue_pb2 import ModelCard
 from miao_worker import engine_host
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.errors import ModelLoadError
-from miao_worker.engine.types import SequenceRequest, StepOutput
+from miao_worker.engine.types import EngineStats, SequenceRequest, StepOutput
 from miao_worker.engine_host import Add, Cancel, Command, Failed, Ping, Pong, Ready
 
 
@@ -50,6 +50,7 @@ class EngineProcess:
         self._last_step = 0.0
         self._load_seconds = 0.0
         self.has_answered = True
+        self.stats = EngineStats()  # of the last step that was received
 
     @property
     def pid(self) -> int | None:
@@ -159,6 +160,7 @@ class EngineProcess:
                 else:
                     assert isinstance(reply, StepOutput)
                     steps.append(reply)
+                    self.stats = reply.stats
         except (EOFError, OSError) as error:
             if not steps:
                 raise EngineDiedError from error

@@ -236,7 +236,7 @@ class GenerationRunner:
         _log.error("the engine has ended or hangs; starting another")
         started = time.monotonic()
         self._batch.restart()
-        _log.info("another engine runs after %.1f s", time.monotonic() - started)
+        _log.info("another engine runs after %.2f s", time.monotonic() - started)
 
     def _note_crashes(self, crashes: Sequence[tuple[Claim, Crashes]]) -> None:
         if crashes:

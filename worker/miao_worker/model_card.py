@@ -18,6 +18,8 @@ from miao.v1 import generation_pb2 as pb
 from miao_worker.engine.engine import Engine
 from miao_worker.engine.errors import ModelLoadError
 
+_LEAST_SHARE = 0.9  # of the vocabulary, that a draft model has to know
+
 
 def build_model_card(name: str, model: str, engine: Engine) -> ModelCard:
     """Describe a loaded model. Raises ModelLoadError if its tokenizer cannot be used."""
@@ -37,6 +39,23 @@ def build_model_card(name: str, model: str, engine: Engine) -> ModelCard:
         eos_token_ids=_eos_token_ids(generation, tokenizer),
         default_sampling=_default_sampling(generation),
     )
+
+
+def check_draft_vocabulary(model: str, draft_model: str) -> None:
+    """Raises ModelLoadError where the two models mean different tokens by an id.
+
+    Ids that one of them lacks do no harm: families pad and extend their vocabularies.
+    """
+    ids = _load_tokenizer(model).get_vocab()
+    draft_ids = _load_tokenizer(draft_model).get_vocab()
+    tokens = {token_id: token for token, token_id in ids.items()}
+    num_other = sum(tokens.get(i, token) != token for token, i in draft_ids.items())
+    if num_other or len(draft_ids) < _LEAST_SHARE * len(ids):
+        raise ModelLoadError(
+            f"the draft model {draft_model} has another vocabulary than {model} "
+            f"({len(draft_ids)} and {len(ids)} tokens, {num_other} ids that differ); "
+            "choose a draft model of the same family"
+        )
 
 
 def _count_parameters(config: Any) -> int:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from miao_client import Client, MiaoError
 from miao_queue.connection import redact_url
+from miao_worker.cli import add_speculation_options, speculation_settings
 from miao_worker.stack import Stack, StackError, StackSettings
 
 _DEMO_PROMPTS = (
@@ -26,11 +27,16 @@ _PARTS = {"redis": "Redis", "worker": "worker", "front": "front"}
 def main(argv: list[str]) -> int:
     """Run the stack until Ctrl-C, or until the prompts given are answered."""
     arguments = _parser().parse_args(argv)
+    try:
+        settings = _settings(arguments)
+    except ValueError as error:
+        print(f"miao up: {error}", file=sys.stderr)
+        return 2
     console = Console(highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first
         signal.signal(number, _interrupt)
     try:
-        _run(arguments, console)
+        _run(arguments, settings, console)
     except StackError as error:
         print(f"miao up: {error}", file=sys.stderr)
         return 1
@@ -42,10 +48,10 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _run(arguments: argparse.Namespace, console: Console) -> None:
+def _run(arguments: argparse.Namespace, settings: StackSettings, console: Console) -> None:
     prompts = [arguments.ask] if arguments.ask else list(_DEMO_PROMPTS if arguments.demo else ())
     with console.status("starting Redis, a worker and a front …"):
-        stack = Stack(_settings(arguments), lambda name, s: _say_started(console, name, s))
+        stack = Stack(settings, lambda name, s: _say_started(console, name, s))
         stack.start()
     try:
         if prompts:
@@ -94,12 +100,26 @@ def _settings(arguments: argparse.Namespace) -> StackSettings:
     options: list[str] = []
     if arguments.model is not None:
         options += ["--model", arguments.model]
+    options += _speculation_options(arguments)
     return StackSettings(
         listen=arguments.listen,
         worker_options=options + arguments.worker_option,
         redis_url=os.environ.get("REDIS_URL"),
         data_folder=arguments.data_folder,
     )
+
+
+def _speculation_options(arguments: argparse.Namespace) -> list[str]:
+    """What the worker is to be told of speculation, once it is known to make sense."""
+    chosen = speculation_settings(arguments)
+    options = []
+    if chosen["speculation"] == "ngram":
+        options += ["--speculate", "ngram"]
+    if arguments.draft_model is not None:
+        options += ["--draft-model", arguments.draft_model]
+    if arguments.num_speculative_tokens is not None:
+        options += ["--num-speculative-tokens", str(arguments.num_speculative_tokens)]
+    return options
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -121,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("MIAO_MODEL"),
         help="a Hugging Face model or a folder; unset: the bundled one",
     )
+    add_speculation_options(parser)
     option("--listen", default="127.0.0.1:50051", help="the front's address (%(default)s)")
     option("--data-folder", type=Path, help="keep the embedded Valkey's data here")
     option(

@@ -152,12 +152,18 @@ def test_deadlines_end_what_runs_and_what_waits(
     wait_until(lambda: rq_job(queue, waiting).get_status() == "failed")
 
 
-def test_a_killed_engine_costs_no_token(
-    queue: Queue, worker: Worker, expected: Callable[[list[int], int], list[int]]
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_killed_or_hanging_engine_costs_no_token(
+    queue: Queue,
+    start_worker: Callable[..., Worker],
+    expected: Callable[[list[int], int], list[int]],
+    how: signal.Signals,
 ) -> None:
+    worker = start_worker("--step-timeout-seconds", "2")
+    worker.wait_ready()
     ids = [queue.submit([9 + i, 8, 7], max_tokens=400) for i in range(3)]
     queue.wait(ids[0], lambda record: record.tokens > 20)
-    os.kill(worker.engine_pid(), signal.SIGKILL)
+    os.kill(worker.engine_pid(), how)
     for i, generation_id in enumerate(ids):
         record = queue.wait_finished(generation_id)
         assert record.attempt == 1
@@ -200,6 +206,8 @@ def test_a_terminated_worker_hands_its_generations_over(
 ) -> None:
     first = start_worker("--drain-seconds", "0")
     first.wait_ready()
+    for i in range(12):  # they make the steps long enough for the signal to come in between
+        queue.submit([9 + i, 5], max_tokens=450)
     generation_id = queue.submit(PROMPT, max_tokens=450)
     queue.wait(generation_id, lambda record: record.tokens > 5)
     assert first.stop() == 0
@@ -209,6 +217,30 @@ def test_a_terminated_worker_hands_its_generations_over(
     second.wait_ready()
     assert queue.wait_finished(generation_id).attempt == 2
     assert queue.token_ids(generation_id) == expected(PROMPT, 450)
+
+
+def test_a_terminated_worker_finishes_what_runs_and_takes_no_more(
+    queue: Queue, worker: Worker, expected: Callable[[list[int], int], list[int]]
+) -> None:
+    running = queue.submit(PROMPT, max_tokens=450)
+    queue.wait(running, lambda record: record.tokens > 5)
+    worker.process.terminate()
+    wait_until(lambda: not queue.redis.zcard(keys.workers("tiny")))
+    waiting = queue.submit(PROMPT)
+    assert worker.process.wait(30) == 0
+    record = queue.record(running)
+    assert (record.status, record.attempt) == (Status.FINISHED, 1)
+    assert queue.token_ids(running) == expected(PROMPT, 450)
+    assert queue.record(waiting).status is Status.QUEUED
+
+
+def test_nothing_of_a_generation_outlasts_its_retention(queue: Queue, worker: Worker) -> None:
+    brief = queue.submit(PROMPT, max_tokens=5, retention_seconds=1)
+    queue.wait_finished(brief)
+    kept = queue.submit(PROMPT, max_tokens=5)
+    queue.wait_finished(kept)
+    wait_until(lambda: not queue.redis.keys(f"*{brief}*"))
+    assert queue.events(kept)
 
 
 def test_a_job_that_is_no_generation_is_refused_and_never_run(

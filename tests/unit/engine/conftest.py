@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from miao_worker.engine.batch import Batch
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.engine import Engine
+from miao_worker.engine.speculation.proposer import Proposer
 from miao_worker.engine.types import SamplingParams, SequenceOutput, SequenceRequest
 
 VOCAB = 64
@@ -38,24 +40,32 @@ class CountingRunner:
         self.max_model_length = max_model_length
         self.block_size = block_size
         self.batches: list[tuple[int, int]] = []  # (decodes, prefilled tokens)
+        self.num_proposed: list[int] = []  # tokens, in each step
         self.poison: int | None = None  # the token after which the logits are not finite
         self.erased: list[int] = []
         self._slots: dict[tuple[int, int], tuple[int, int]] = {}
 
     def run(self, batch: Batch) -> torch.Tensor:
+        num_proposed = sum(map(len, batch.proposals))
         self.batches.append((len(batch.decodes), sum(p.num_tokens for p in batch.prefills)))
-        for sequence in batch.decodes:
-            self._write(sequence, sequence.num_tokens - 1, sequence.num_tokens)
+        self.num_proposed.append(num_proposed)
+        proposals = batch.proposals or [()] * len(batch.decodes)
+        for sequence, proposal in zip(batch.decodes, proposals, strict=True):
+            begin = sequence.num_tokens - 1
+            self._write(sequence, begin, [sequence.token_ids[-1], *proposal])
         for prefill in batch.prefills:
-            self._write(prefill.sequence, prefill.start, prefill.end)
+            tokens = prefill.sequence.token_ids[prefill.start : prefill.end]
+            self._write(prefill.sequence, prefill.start, tokens)
         for sequence in batch.decodes:
             self._check(sequence, sequence.num_tokens)
         for prefill in batch.prefills:
             self._check(prefill.sequence, prefill.end)
+        before = batch.proposed_before or [()] * len(batch.sampled)
         logits = torch.zeros(len(batch.sampled), VOCAB)
-        for row, sequence in enumerate(batch.sampled):
-            logits[row, (sequence.token_ids[-1] + 1) % VOCAB] = 20.0
-            if sequence.token_ids[-1] == self.poison:
+        for row, (sequence, proposed) in enumerate(zip(batch.sampled, before, strict=True)):
+            last = [*sequence.token_ids, *proposed][-1]
+            logits[row, (last + 1) % VOCAB] = 20.0
+            if last == self.poison:
                 logits[row] = torch.nan
         return logits
 
@@ -65,10 +75,9 @@ class CountingRunner:
     def _slot(self, sequence: Any, position: int) -> tuple[int, int]:
         return sequence.block_table[position // self.block_size], position % self.block_size
 
-    def _write(self, sequence: Any, start: int, end: int) -> None:
-        for position in range(start, end):
-            slot = self._slot(sequence, position)
-            self._slots[slot] = (position, sequence.token_ids[position])
+    def _write(self, sequence: Any, start: int, token_ids: Sequence[int]) -> None:
+        for position, token_id in enumerate(token_ids, start):
+            self._slots[self._slot(sequence, position)] = (position, token_id)
 
     def _check(self, sequence: Any, end: int) -> None:
         for position in range(end):
@@ -79,11 +88,16 @@ class CountingRunner:
 @pytest.fixture
 def make_engine() -> Callable[..., tuple[Engine, CountingRunner]]:
     def make(
-        num_blocks: int = 32, block_size: int = 4, max_model_length: int = 60, **settings: Any
+        num_blocks: int = 32,
+        block_size: int = 4,
+        max_model_length: int = 60,
+        proposer: Proposer | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        **settings: Any,
     ) -> tuple[Engine, CountingRunner]:
         runner = CountingRunner(num_blocks, block_size, max_model_length)
         config = EngineConfig(model="counting", block_size=block_size, **settings)
-        return Engine(config, runner), runner
+        return Engine(config, runner, proposer, clock), runner
 
     return make
 

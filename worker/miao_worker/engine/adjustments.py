@@ -1,16 +1,19 @@
 """Changes a sequence's logits by what it has said and what it was asked for.
 
-In this order: the repetition penalty (Keskar et al., CTRL, 2019: over prompt and
-output), the frequency and presence penalties (over the output), the bias, and
+In transformers' order: the bias, the repetition penalty (Keskar et al., CTRL, 2019:
+over prompt and output), the frequency and presence penalties (over the output), and
 stop tokens held back until the output is long enough. The counts grow by each
 new token, so a step costs the same however long the sequence is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Items
+
 import torch
 from torch import Tensor
 
+from miao_worker.engine.batch import Proposal
 from miao_worker.engine.sequence import Sequence
 
 
@@ -33,19 +36,31 @@ class Adjustment:
         self._bias = torch.tensor(list(bias.values()), dtype=torch.float32, device=device)
         self._stops = torch.tensor(sorted(params.stop_token_ids), dtype=torch.int64, device=device)
 
-    def apply_(self, logits: Tensor) -> None:
-        """Change the logits of the sequence's next token, in place. Shape: (vocab,) float32."""
+    def apply_(self, logits: Tensor, proposed: Proposal = ()) -> None:
+        """Change the logits of the sequence's next token, in place. Shape: (vocab,) float32.
+
+        With proposed tokens: of the one that comes after them. They are not kept.
+        """
         params = self._sequence.sampling
-        if self._counts_tokens:
-            self._count()
-            self._penalise_(logits)
         if len(self._bias_ids):
             logits.index_add_(0, self._bias_ids, self._bias)
-        if len(self._stops) and self._sequence.num_output_tokens < params.min_tokens:
+        if self._counts_tokens:
+            self._count()
+            self._penalise_(logits, self._counts_with(proposed))
+        num_output_tokens = self._sequence.num_output_tokens + len(proposed)
+        if len(self._stops) and num_output_tokens < params.min_tokens:
             logits.index_fill_(0, self._stops, -torch.inf)
+
+    def _counts_with(self, proposed: Proposal) -> Tensor:
+        if not proposed:
+            return self._counts
+        output = self._indices(proposed)
+        return self._counts.index_add(0, output, torch.ones_like(output, dtype=torch.float32))
 
     def _count(self) -> None:
         tokens, begin = self._sequence.token_ids, self._num_counted
+        if begin == len(tokens):
+            return
         border = max(begin, self._sequence.num_prompt_tokens)
         if begin < border:
             self._in_prompt[self._indices(tokens[begin:border])] = True
@@ -53,25 +68,27 @@ class Adjustment:
         self._counts.index_add_(0, output, torch.ones_like(output, dtype=torch.float32))
         self._num_counted = len(tokens)
 
-    def _penalise_(self, logits: Tensor) -> None:
+    def _penalise_(self, logits: Tensor, counts: Tensor) -> None:
         params = self._sequence.sampling
-        said = self._counts > 0
+        said = counts > 0
         if params.repetition_penalty != 1:
             penalty = params.repetition_penalty
             lowered = torch.where(logits < 0, logits * penalty, logits / penalty)
             logits.copy_(torch.where(said | self._in_prompt, lowered, logits))
-        logits.sub_(self._counts, alpha=params.frequency_penalty)
+        logits.sub_(counts, alpha=params.frequency_penalty)
         logits.sub_(said.float(), alpha=params.presence_penalty)
 
-    def _indices(self, token_ids: list[int]) -> Tensor:
+    def _indices(self, token_ids: Items[int]) -> Tensor:
         return torch.tensor(token_ids, dtype=torch.int64, device=self._counts.device)
 
 
-def adjusted(logits: Tensor, sequences: list[Sequence]) -> Tensor:
+def adjusted(
+    logits: Tensor, sequences: Items[Sequence], proposed: Items[Proposal] | None = None
+) -> Tensor:
     """The logits with each sequence's adjustments; the same tensor where there are none.
 
-    Shapes: logits (rows, vocab), row i of sequences[i]; the result is float32
-    where anything was changed.
+    Shapes: logits (rows, vocab), row i of sequences[i] after its tokens and
+    proposed[i]; the result is float32 where anything was changed.
     """
     rows = [i for i, sequence in enumerate(sequences) if sequence.sampling.adjusts_logits]
     if not rows:
@@ -81,5 +98,5 @@ def adjusted(logits: Tensor, sequences: list[Sequence]) -> Tensor:
         sequence = sequences[row]
         if not isinstance(sequence.adjustment, Adjustment):
             sequence.adjustment = Adjustment(sequence, logits.shape[1], logits.device)
-        sequence.adjustment.apply_(result[row])
+        sequence.adjustment.apply_(result[row], proposed[row] if proposed else ())
     return result

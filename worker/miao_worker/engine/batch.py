@@ -33,30 +33,68 @@ class Prefill:
         return self.end - self.start
 
 
+Proposal = tuple[int, ...]  # tokens that a sequence may go on with
+
+
 @dataclass(slots=True)
 class Batch:
     """Sequences that compute their last token, then those that compute several.
 
-    A decode always yields a token, a prefill only when it reaches the end.
-    `sampled` names those that do, in the order of the runner's logits.
+    A decode yields a token, a prefill only when it reaches the end. A decode
+    with a proposal computes the proposed tokens too, each in a row of its own
+    that sees the ones before it, and every row has logits:
+
+        computes   [ last token | proposed 1 | proposed 2 ]
+        yields        token 1      token 2      token 3
+                                   if token 1 is proposed 1 ...
+
+    `sampled` names the sequences of the rows that have logits, in their order.
     """
 
     decodes: list[Sequence] = field(default_factory=list)
     prefills: list[Prefill] = field(default_factory=list)
+    proposals: list[Proposal] = field(default_factory=list)  # one for each decode, or no list
 
     def __bool__(self) -> bool:
         return bool(self.decodes or self.prefills)
 
     @property
     def num_tokens(self) -> int:
-        return len(self.decodes) + sum(prefill.num_tokens for prefill in self.prefills)
+        return self.num_decode_rows + sum(prefill.num_tokens for prefill in self.prefills)
+
+    @property
+    def num_decode_rows(self) -> int:
+        return len(self.decodes) + sum(map(len, self.proposals))
+
+    @property
+    def decode_rows(self) -> list[Sequence]:
+        """The sequence of each row that decodes: its last token, then what is proposed."""
+        if not self.proposals:
+            return self.decodes
+        pairs = zip(self.decodes, self.proposals, strict=True)
+        return [sequence for sequence, proposal in pairs for _ in range(1 + len(proposal))]
 
     @property
     def sampled(self) -> list[Sequence]:
-        return [*self.decodes, *(p.sequence for p in self.prefills if p.is_last)]
+        return [*self.decode_rows, *(p.sequence for p in self.prefills if p.is_last)]
+
+    @property
+    def proposed_before(self) -> list[Proposal] | None:
+        """For each row of `sampled` the proposed tokens that it takes as said; None: no row any."""
+        if not self.proposals:
+            return None
+        before = [proposal[:end] for proposal in self.proposals for end in range(len(proposal) + 1)]
+        return before + [()] * sum(prefill.is_last for prefill in self.prefills)
+
+    @property
+    def yielding(self) -> list[tuple[Sequence, Proposal]]:
+        """Each sequence that yields tokens, once, with its proposal."""
+        proposals = self.proposals or [()] * len(self.decodes)
+        lasts = [(p.sequence, ()) for p in self.prefills if p.is_last]
+        return [*zip(self.decodes, proposals, strict=True), *lasts]
 
     def mark_computed(self) -> None:
-        """Count the batch's tokens as computed, once they are."""
+        """Count the batch's tokens as computed, once they are; not those proposed."""
         for sequence in self.decodes:
             sequence.num_computed_tokens += 1
         for prefill in self.prefills:

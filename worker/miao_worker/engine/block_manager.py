@@ -64,6 +64,34 @@ class BlockManager:
             sequence.block_table.append(self._take())
         return True
 
+    def stretch(self, sequence: Sequence, num_ahead: int) -> int:
+        """Cover tokens past the sequence's own, as far as blocks are free.
+
+        Returns how many of the `num_ahead` have room. `trim` gives the blocks back.
+        """
+        num_missing = self.blocks_for(sequence.num_tokens + num_ahead) - len(sequence.block_table)
+        for _ in range(min(num_missing, len(self._free))):
+            sequence.block_table.append(self._take())
+        return min(num_ahead, len(sequence.block_table) * self.block_size - sequence.num_tokens)
+
+    def trim(self, sequence: Sequence) -> None:
+        """Give back the blocks past the sequence's tokens; none of them was ever published."""
+        num_kept = self.blocks_for(sequence.num_tokens)
+        if num_kept < len(sequence.block_table):
+            self._drop(sequence.block_table[num_kept:])
+            # A new list: whoever holds a copy sees that it is another table.
+            sequence.block_table = sequence.block_table[:num_kept]
+
+    def rewind(self, sequence: Sequence) -> list[int]:
+        """Take back the computed tokens of the first block with a token that is not computed.
+
+        Returns that block and all behind it, which the sequence alone holds:
+        for a tail whose keys and values must not stay.
+        """
+        first = sequence.num_computed_tokens // self.block_size
+        sequence.num_computed_tokens = first * self.block_size
+        return sequence.block_table[first:]
+
     def publish(self, sequence: Sequence, num_tokens: int) -> None:
         """Offer the blocks that the first `num_tokens` tokens fill to other sequences.
 
@@ -78,12 +106,7 @@ class BlockManager:
 
     def release(self, sequence: Sequence) -> None:
         """Drop the sequence's references; the end of its prefix is reused first."""
-        for block in reversed(sequence.block_table):
-            self._references[block] -= 1
-            if not self._references[block]:
-                self._free[block] = None
-                if self._digests[block] is None:
-                    self._free.move_to_end(block, last=False)
+        self._drop(sequence.block_table)
         sequence.block_table = []
         sequence.num_published_blocks = 0
 
@@ -131,6 +154,14 @@ class BlockManager:
         if digest is not None:
             del self._published[digest]
             self._digests[block] = None
+
+    def _drop(self, blocks: list[int]) -> None:
+        for block in reversed(blocks):
+            self._references[block] -= 1
+            if not self._references[block]:
+                self._free[block] = None
+                if self._digests[block] is None:
+                    self._free.move_to_end(block, last=False)
 
     def _reference(self, block: int) -> None:
         if not self._references[block]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+MAX_SPECULATIVE_TOKENS = 32  # proposed for one sequence in one step
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,19 +15,30 @@ class EngineConfig:
     model: a Hugging Face name or a folder.
     device: "cpu", "cuda", "cuda:1"; None takes CUDA where there is one.
     dtype: "auto" (the checkpoint's), "bfloat16", "float16", "float32".
+    quantize: "int8" rounds weights and activations of the linear layers to 8 bits at load.
     cache_bytes: size of the KV pool; None takes a share of the free memory.
     max_model_length: tokens of prompt and output together; None takes the model's.
     max_batch_tokens: tokens computed in one step; longer prompts are prefilled in chunks.
+    cpu_kernels: on a CPU, run on the compiled kernels the models that they serve.
     num_threads: CPU threads of the matrix products; None leaves torch's choice.
+    speculation: "off"; "ngram" proposes what followed the same words before in the
+        sequence; "draft" what `draft_model` says, a Hugging Face name or a folder.
+    num_speculative_tokens: proposed at most for one sequence in a step; None takes
+        the method's own.
     """
 
     model: str
     device: str | None = None
     dtype: str = "auto"
+    quantize: Literal["int8"] | None = None
     block_size: int = 16
     cache_bytes: int | None = None
     max_model_length: int | None = None
     max_sequences: int = 64
     max_batch_tokens: int = 2048
     prefix_cache: bool = True
+    cpu_kernels: bool = True
     num_threads: int | None = None
+    speculation: str = "off"
+    draft_model: str | None = None
+    num_speculative_tokens: int | None = None

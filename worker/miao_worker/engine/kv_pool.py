@@ -71,6 +71,13 @@ class KVPool:
             self._values[layer].index_select(0, index),
         )
 
+    def tensors(self, layer: int) -> tuple[Tensor, Tensor]:
+        """A layer's memory of keys and of values, for kernels with an order of their own.
+
+        Each (num_blocks, whatever a block holds); only the block is meant, not the order in it.
+        """
+        return self._keys[layer], self._values[layer]
+
     def erase(self, blocks: Items[int]) -> None:
         """Set blocks to zero in every layer."""
         index = torch.tensor(blocks, dtype=torch.int64, device=self.device)

@@ -52,7 +52,7 @@ def load_model(config: EngineConfig, device: torch.device) -> PreTrainedModel:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             config.model,
             config=model_config,
-            dtype=_dtype(config.dtype),
+            dtype=_dtype(config),
             attn_implementation=ATTENTION_NAME,
             use_safetensors=True,
             trust_remote_code=False,
@@ -100,7 +100,14 @@ def _check_path(name: str) -> None:
         )
 
 
-def _dtype(name: str) -> torch.dtype | str:
+def _dtype(config: EngineConfig) -> torch.dtype | str:
+    name = config.dtype
+    if config.quantize is not None:  # rounded from 16 bits, whatever the checkpoint has
+        if name not in ("auto", "bfloat16"):
+            raise ModelLoadError(
+                f"dtype is {name}; {config.quantize} goes with bfloat16 activations alone."
+            )
+        return torch.bfloat16
     if name == "auto":
         return "auto"
     if name not in _DTYPES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -10,7 +10,7 @@ import torch
 
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.errors import ModelLoadError
-from miao_worker.engine.kv_pool import LayerShape
+from miao_worker.engine.model_probe import ModelFacts
 
 _SHARE = {"cpu": 0.4, "cuda": 0.85}  # of the memory that is free once the model is loaded
 _CGROUP = Path("/sys/fs/cgroup")
@@ -18,17 +18,15 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 def pool_blocks(
     config: EngineConfig,
-    layers: Mapping[int, LayerShape],
-    dtype: torch.dtype,
+    models: Iterable[ModelFacts],
     device: torch.device,
     max_model_length: int,
 ) -> int:
-    """Blocks in the pool: what the memory allows, but no more than could ever be used.
+    """Blocks in each model's pool: what the memory allows, but no more than could ever be used.
 
     Raises ModelLoadError where not even one block fits.
     """
-    num_values = sum(shape.num_values for shape in layers.values())
-    block_bytes = num_values * config.block_size * dtype.itemsize
+    block_bytes = config.block_size * sum(facts.token_bytes for facts in models)
     cache_bytes = config.cache_bytes
     if cache_bytes is None:
         useful = config.max_sequences * -(-max_model_length // config.block_size) * block_bytes

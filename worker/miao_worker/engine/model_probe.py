@@ -26,14 +26,30 @@ _HARMLESS = {"dropout", "position_ids", "use_cache", "output_attentions", "outpu
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionFacts:
+    """How one layer asks for its attention."""
+
+    heads: int
+    scaling: float
+    window: int | None
+    softcap: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What the engine needs to know of a loaded model."""
 
     layers: dict[int, LayerShape]
+    calls: dict[int, AttentionFacts]
     vocab_size: int
     context_length: int | None  # None: the configuration names none
     dtype: torch.dtype
     takes_logits_to_keep: bool
+
+    @property
+    def token_bytes(self) -> int:
+        """What the keys and values of one token take in all layers."""
+        return self.dtype.itemsize * sum(shape.num_values for shape in self.layers.values())
 
 
 def probe(model: PreTrainedModel, name: str) -> ModelFacts:
@@ -47,6 +63,7 @@ def probe(model: PreTrainedModel, name: str) -> ModelFacts:
         raise ModelLoadError(f"{name} ({config.model_type}) {fault}; choose another model.")
     return ModelFacts(
         layers=backend.layers,
+        calls=backend.calls,
         vocab_size=model.get_input_embeddings().num_embeddings,  # type: ignore[arg-type]
         context_length=_context_length(config),
         dtype=next(iter(backend.dtypes)),
@@ -59,7 +76,7 @@ class _ProbeBackend:
 
     def __init__(self) -> None:
         self.layers: dict[int, LayerShape] = {}
-        self.windows: dict[int, int | None] = {}
+        self.calls: dict[int, AttentionFacts] = {}
         self.dtypes: set[torch.dtype] = set()
         self.fault: str | None = None
 
@@ -68,9 +85,10 @@ class _ProbeBackend:
         kv_heads, tokens, key_dim = call.key.shape
         value_dim = call.value.shape[-1]
         self.layers[call.layer] = LayerShape(kv_heads, key_dim, value_dim)
-        self.windows[call.layer] = call.window
+        heads = call.query.shape[0]
+        self.calls[call.layer] = AttentionFacts(heads, call.scaling, call.window, call.softcap)
         self.dtypes |= {call.query.dtype, call.key.dtype, call.value.dtype}
-        return call.query.new_zeros(tokens, call.query.shape[0], value_dim)
+        return call.query.new_zeros(tokens, heads, value_dim)
 
     def _fault(self, call: AttentionCall) -> str | None:
         if call.layer in self.layers:
@@ -129,7 +147,7 @@ def _layers_fault(backend: _ProbeBackend, config: PretrainedConfig) -> str | Non
         return "mixes dtypes in its attention, which is not supported"
     types = getattr(config, "layer_types", None) or ()
     slides = {i for i, kind in enumerate(types) if kind == "sliding_attention"}
-    if any(backend.windows.get(i) is None for i in slides):
+    if any(i not in backend.calls or backend.calls[i].window is None for i in slides):
         return "has sliding layers that do not name their window, which is not supported"
     return None
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from miao_worker.engine.attention import BATCH_ARGUMENT, PagedAttention
-from miao_worker.engine.batch import Batch
+from miao_worker.engine.batch import Batch, ModelRunner
 from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.cpu.fusion import Fusion
+from miao_worker.engine.cpu.linears import LinearScheme, choose_scheme
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.kv_pool import KVPool
-from miao_worker.engine.linears import prepare_for_cpu
 from miao_worker.engine.loader import load_model, resolve_device
 from miao_worker.engine.memory import pool_blocks
 from miao_worker.engine.model_probe import ModelFacts, probe
 from miao_worker.engine.packing import BlockTables, Packer
+from miao_worker.engine.speculation.settings import check_speculation
 
 _AT_LEAST_ONE = (
     "block_size",
@@ -28,30 +31,66 @@ _AT_LEAST_ONE = (
 )
 
 
-def load_runner(config: EngineConfig) -> TransformersRunner:
-    """Load the model, see that it can be served, and make its pool."""
+def load_runners(config: EngineConfig) -> tuple[ModelRunner, ModelRunner | None]:
+    """Load the model, see that it can be served, and make its pool; so too the draft model.
+
+    Both pools have the same number of blocks, so that the draft model has room
+    for whatever runs.
+    """
     _check_settings(config)
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     device = resolve_device(config.device)
-    model = load_model(config, device)
-    prepare_for_cpu(model)
-    facts = probe(model, config.model)
-    length = _max_model_length(config, facts)
-    num_blocks = pool_blocks(config, facts.layers, facts.dtype, device, length)
-    pool = KVPool(facts.layers, num_blocks, config.block_size, facts.dtype, device)
+    models = [_Loaded.of(config, device)]
+    if config.draft_model is not None:
+        models.append(_Loaded.of(replace(config, model=config.draft_model), device))
+    all_facts = [loaded.facts for loaded in models]
+    length = _max_model_length(config, all_facts[0])
+    num_blocks = pool_blocks(config, all_facts, device, length)
     length = _fit_length(config, length, num_blocks * config.block_size)
-    return TransformersRunner(model, facts, pool, length, config.max_sequences)
+    runners = [loaded.runner(num_blocks, length) for loaded in models]
+    return runners[0], runners[1] if len(runners) > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model, and how this machine computes it."""
+
+    config: EngineConfig
+    model: PreTrainedModel
+    facts: ModelFacts
+    scheme: LinearScheme | None
+    fusion: Fusion | None
+
+    @classmethod
+    def of(cls, config: EngineConfig, device: torch.device) -> _Loaded:
+        model = load_model(config, device)
+        facts = probe(model, config.model)
+        scheme = choose_scheme(model, config.quantize)
+        if scheme is not None:
+            facts = replace(facts, dtype=scheme.activations)
+        wanted = config.cpu_kernels
+        fusion = Fusion.of(model, facts, scheme, config.block_size) if wanted else None
+        return cls(config, model, facts, scheme, fusion)
+
+    def runner(self, num_blocks: int, max_model_length: int) -> ModelRunner:
+        """Make its pool, and what runs it."""
+        config, facts, model = self.config, self.facts, self.model
+        pool = KVPool(facts.layers, num_blocks, config.block_size, facts.dtype, model.device)
+        length = min(max_model_length, facts.context_length or max_model_length)
+        if self.fusion is not None:
+            fused = self.fusion.runner(pool, length, config.max_sequences)
+            if fused is not None:
+                return fused
+            model = load_model(config, model.device)  # it was taken apart
+        if self.scheme is not None:
+            self.scheme.replace_in(model)
+        return TransformersRunner(model, facts, pool, length, config.max_sequences)
 
 
 def _check_settings(config: EngineConfig) -> None:
-    for name in (
-        "block_size",
-        "max_sequences",
-        "max_batch_tokens",
-        "max_model_length",
-        "num_threads",
-    ):
+    check_speculation(config)
+    for name in _AT_LEAST_ONE:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ModelLoadError(f"{name} is {value}; it must be at least 1.")
@@ -100,7 +139,7 @@ class TransformersRunner:
         self.vocab_size = facts.vocab_size
         self.num_blocks = pool.num_blocks
         self.device = pool.device
-        self.dtype = facts.dtype
+        self.dtype = pool.dtype
         tables = BlockTables(max_sequences, -(-max_model_length // pool.block_size))
         self._packer = Packer(tables, pool.block_size, pool.dtype, pool.device)
 

@@ -71,10 +71,11 @@ class Packer:
         self._device = device
 
     def pack(self, batch: Batch) -> PackedBatch:
+        rows = batch.decode_rows
         positions, chunks = self._positions(batch), self._chunks(batch)
-        lengths = positions[: len(batch.decodes)] + 1
+        lengths = positions[: len(rows)] + 1
         width = int(lengths.max() - 1) // self._block_size + 1 if len(lengths) else 0
-        tables = self._tables.lines(batch.decodes, width)
+        tables = self._tables.lines(rows, width)
         paged = PagedBatch(
             positions=positions,
             blocks=self._blocks(tables, positions, chunks),
@@ -86,21 +87,23 @@ class Packer:
             device=self._device,
         )
         return PackedBatch(
-            token_ids=self._to_device(_token_ids(batch))[None],
+            token_ids=self._to_device(token_ids_of(batch))[None],
             positions=self._to_device(positions)[None],
-            sampled=self._to_device(_sampled_places(batch)),
+            sampled=self._to_device(sampled_places(batch)),
             paged=paged,
         )
 
     def _positions(self, batch: Batch) -> Indices:
-        decodes = np.array([q.num_tokens - 1 for q in batch.decodes], dtype=np.int64)
+        decodes = np.array([q.num_tokens - 1 for q in batch.decode_rows], dtype=np.int64)
+        if batch.proposals:
+            decodes += np.concatenate([np.arange(1 + len(p)) for p in batch.proposals])
         if not batch.prefills:
             return decodes
         return np.concatenate([decodes, *(np.arange(p.start, p.end) for p in batch.prefills)])
 
     def _chunks(self, batch: Batch) -> list[Chunk]:
         chunks = []
-        offset = len(batch.decodes)
+        offset = batch.num_decode_rows
         for prefill in batch.prefills:
             chunks.append(self._chunk(prefill, offset))
             offset += prefill.num_tokens
@@ -129,16 +132,21 @@ class Packer:
         return torch.from_numpy(values).to(self._device)
 
 
-def _token_ids(batch: Batch) -> Indices:
+def token_ids_of(batch: Batch) -> Indices:
+    """The tokens that a step computes, in the order of its row."""
     token_ids = [q.token_ids[-1] for q in batch.decodes]
+    if batch.proposals:
+        pairs = zip(token_ids, batch.proposals, strict=True)
+        token_ids = [token for last, proposal in pairs for token in (last, *proposal)]
     for prefill in batch.prefills:
         token_ids += prefill.sequence.token_ids[prefill.start : prefill.end]
     return np.array(token_ids, dtype=np.int64)
 
 
-def _sampled_places(batch: Batch) -> Indices:
-    places = list(range(len(batch.decodes)))
-    offset = len(batch.decodes)
+def sampled_places(batch: Batch) -> Indices:
+    """Where in the row the tokens stand whose logits are wanted."""
+    offset = batch.num_decode_rows
+    places = list(range(offset))
     for prefill in batch.prefills:
         offset += prefill.num_tokens
         if prefill.is_last:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from miao_worker.engine.adjustments import adjusted
+from miao_worker.engine.batch import Proposal
 from miao_worker.engine.logprobs import token_logprobs
 from miao_worker.engine.randomness import uniform
 from miao_worker.engine.sequence import Sequence
@@ -35,8 +36,8 @@ class SampledToken:
 class _RandomRows:
     """The rows of a batch that are not greedy, and their settings on the device."""
 
-    params: list[SamplingParams]
-    indices: Tensor  # (random rows,) int64
+    places: list[int]  # of the rows in the batch
+    indices: Tensor  # (random rows,) int64, the same
     temperatures: Tensor  # (random rows, 1) float32
     truncation: Truncation
 
@@ -48,23 +49,39 @@ class Sampler:
         self._cached: tuple[list[SamplingParams], _RandomRows | None] = ([], None)
 
     @torch.inference_mode()
-    def sample(self, logits: Tensor, sequences: Items[Sequence]) -> list[SampledToken]:
-        """Draw one token for each sequence.
+    def sample(
+        self,
+        logits: Tensor,
+        sequences: Items[Sequence],
+        proposed: Items[Proposal] | None = None,
+    ) -> list[SampledToken]:
+        """Draw one token for each row.
 
-        Shapes: logits (rows, vocab), row i of sequences[i].
+        Shapes: logits (rows, vocab), row i of sequences[i], for the token that
+        follows the sequence's tokens and proposed[i].
         """
         if not sequences:
             return []
-        scores = adjusted(logits, list(sequences))
+        chosen = self.draw(logits, sequences, proposed)
+        logprobs = token_logprobs(logits, chosen, [s.sampling.num_logprobs for s in sequences])
+        return [SampledToken(t, lp) for t, lp in zip(chosen, logprobs, strict=True)]
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        logits: Tensor,
+        sequences: Items[Sequence],
+        proposed: Items[Proposal] | None = None,
+    ) -> list[int | None]:
+        """The tokens alone; None for a row whose logits are not finite. As `sample`."""
+        scores = adjusted(logits, sequences, proposed)
         best, token_ids = scores.max(dim=-1)  # greedy for all; also finds what is not finite
         random_rows = self._random_rows([s.sampling for s in sequences], logits.device)
         if random_rows is not None:
-            drawn = _draw(scores, random_rows, sequences)
+            drawn = _draw(scores, random_rows, sequences, proposed)
             token_ids = token_ids.index_copy(0, random_rows.indices, drawn)
         finite = torch.isfinite(best).tolist()
-        chosen = [t if ok else None for t, ok in zip(token_ids.tolist(), finite, strict=True)]
-        logprobs = token_logprobs(logits, chosen, [s.sampling.num_logprobs for s in sequences])
-        return [SampledToken(t, lp) for t, lp in zip(chosen, logprobs, strict=True)]
+        return [t if ok else None for t, ok in zip(token_ids.tolist(), finite, strict=True)]
 
     def _random_rows(
         self, params: list[SamplingParams], device: torch.device
@@ -84,21 +101,29 @@ def _gather_random_rows(params: list[SamplingParams], device: torch.device) -> _
     chosen = [params[i] for i in indices]
     temperatures = torch.tensor([[p.temperature] for p in chosen], dtype=torch.float32)
     return _RandomRows(
-        params=chosen,
+        places=indices,
         indices=torch.tensor(indices, device=device),
         temperatures=temperatures.to(device),
         truncation=Truncation.from_params(chosen, device),
     )
 
 
-def _draw(logits: Tensor, rows: _RandomRows, sequences: Items[Sequence]) -> Tensor:
+def _draw(
+    logits: Tensor,
+    rows: _RandomRows,
+    sequences: Items[Sequence],
+    proposed: Items[Proposal] | None,
+) -> Tensor:
     """Temperature, truncation, inverse CDF. Returns (random rows,) int64."""
     scores = logits.index_select(0, rows.indices).float()
     scores -= scores.amax(dim=-1, keepdim=True)  # before the division: a tiny temperature is safe
     scores /= rows.temperatures
     truncate_(scores, rows.truncation)
-    random_sequences = (s for s in sequences if s.sampling.temperature > 0)
-    uniforms = [uniform(s.sampling.seed, s.num_tokens) for s in random_sequences]
+    uniforms = []
+    for place in rows.places:
+        sequence = sequences[place]
+        position = sequence.num_tokens + (len(proposed[place]) if proposed else 0)
+        uniforms.append(uniform(sequence.sampling.seed, position))
     device = scores.device
     return inverse_cdf(scores, torch.tensor(uniforms, dtype=torch.float64).to(device))
 

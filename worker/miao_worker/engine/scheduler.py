@@ -10,8 +10,9 @@ again later, as far as the prefix cache has not kept it.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence as Items
 
-from miao_worker.engine.batch import Batch, Prefill
+from miao_worker.engine.batch import Batch, Prefill, Proposal
 from miao_worker.engine.block_manager import BlockManager
 from miao_worker.engine.sequence import Sequence
 
@@ -65,6 +66,29 @@ class Scheduler:
         budget = self._continue_prefills(batch, budget)
         self._admit_waiting(batch, budget)
         return batch
+
+    def spare_tokens(self, batch: Batch) -> int:
+        """How many more tokens the step may compute."""
+        return self._max_batch_tokens - batch.num_tokens
+
+    def speculate(self, batch: Batch, proposals: Items[Proposal]) -> None:
+        """Let a scheduled batch try proposals, one for each of its decodes.
+
+        They are cut to the step's spare tokens and the free blocks: nothing is
+        preempted for a proposal. `settle` must follow for each that has one.
+        """
+        budget, kept = self.spare_tokens(batch), []
+        for sequence, proposal in zip(batch.decodes, proposals, strict=True):
+            num_tokens = self._blocks.stretch(sequence, min(len(proposal), budget))
+            budget -= num_tokens
+            kept.append(tuple(proposal[:num_tokens]))
+        if any(kept):
+            batch.proposals = kept
+
+    def settle(self, sequence: Sequence) -> None:
+        """Keep what a sequence has of its proposal, give the room for the rest back."""
+        self._blocks.publish(sequence, sequence.num_computed_tokens)
+        self._blocks.trim(sequence)
 
     def _schedule_decodes(self, batch: Batch) -> None:
         for sequence in list(self._running.values()):

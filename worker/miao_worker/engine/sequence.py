@@ -29,6 +29,8 @@ class Sequence:
     row: int | None = None  # its line in the runner's block table, while it runs
     has_emitted: bool = False
     adjustment: object = None  # the sampler's own, while the sequence lives
+    pace: object = None  # the speculator's own
+    lookup: object = None  # the prompt lookup's own
 
     @classmethod
     def from_request(cls, request: SequenceRequest) -> Sequence:

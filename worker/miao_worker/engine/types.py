@@ -100,6 +100,8 @@ class EngineStats:
     num_free_blocks: int = 0  # blocks of the prefix cache that no sequence uses count as free
     num_preemptions: int = 0  # since start
     num_steps: int = 0  # since start
+    num_proposed_tokens: int = 0  # by speculation, since start
+    num_accepted_tokens: int = 0  # of those: what plain decoding would have said
 
 
 @dataclass(frozen=True, slots=True)

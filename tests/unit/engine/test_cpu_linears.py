@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from miao_worker.engine.linears import PackedLinear, WidenedEmbedding, WidenedLinear
+from miao_worker.engine.cpu.linears import PackedLinear, WidenedEmbedding, WidenedLinear
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 33])

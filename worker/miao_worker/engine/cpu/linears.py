@@ -10,13 +10,18 @@ the model computes in float32 on its 16-bit weights: packed in float32 for
 several rows, and unpacked for one row: as they are where that row waits for
 memory, in float32 where the whole model fits the cache.
 
+Where the compiled kernels have products of their own, those take the place of
+oneDNN's: they are faster at few rows and as fast at many.
+
 A float32 model is left as it is: its output is compared with the reference's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -24,11 +29,32 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from miao_worker.engine.cpu import kernels
+from miao_worker.engine.cpu.kernels import Kernels
+from miao_worker.engine.cpu.products import ProductLinear
+from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.memory import free_bytes
 
 _ROWS_HINT = 32  # the batch that the packed order is chosen for
 _CACHE_BYTES = 32 << 20  # weights that fit the last cache do not wait for memory
 _MEMORY_SHARE = 0.6  # of the free memory that packed copies may take
+# The overload, not the packet: naming it spares each call a search among them.
+_linear_pointwise: Any = getattr(
+    getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None
+)
+
+
+class PlainLinear(nn.Module):
+    """y = x W^T + b by torch's own product."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Shapes: weight (out, in), bias (out,)."""
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self._weight, self._bias = weight, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self._weight, self._bias)
 
 
 class PackedLinear(nn.Module):
@@ -76,25 +102,85 @@ class WidenedEmbedding(nn.Module):
         return F.embedding(token_ids, self._narrow).float()
 
 
-def prepare_for_cpu(model: PreTrainedModel) -> None:
-    """Replace the model's layers by faster ones, in place, where this machine gains by it."""
+class LinearFactory(Protocol):
+    """Makes a linear layer of a weight (out, in) and a bias (out,)."""
+
+    def __call__(self, weight: Tensor, bias: Tensor | None) -> nn.Module: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LinearScheme:
+    """How a model's linear layers are computed on this machine.
+
+    `gated` makes the layer of a gate and what it gates in one, by the activation's
+    name; `head` the one whose outputs are logits. None: as any other.
+    """
+
+    activations: torch.dtype
+    linear: LinearFactory
+    is_rounded: bool = False  # to less than the activations' precision
+    widens: bool = False  # 16-bit weights under float32 activations
+    gated: Callable[[Tensor, Tensor | None, str], nn.Module] | None = None
+    head: LinearFactory | None = None
+
+    def replace_in(self, model: PreTrainedModel) -> None:
+        """Replace the model's layers, in place."""
+        _replace(model, (nn.Linear, Conv1D), self.linear)
+        if self.widens:
+            _replace(model, (nn.Embedding,), WidenedEmbedding)
+            model.float()  # what is left: norms and buffers
+
+
+def choose_scheme(
+    model: PreTrainedModel, quantize: Literal["int8"] | None = None
+) -> LinearScheme | None:
+    """The layers that this machine gains by; None where the model's own are as good.
+
+    Raises ModelLoadError where the machine does not have what `quantize` needs.
+    """
+    functions = kernels.load() if model.device.type == "cpu" else None
+    if functions is not None and not functions.has_products:
+        functions = None
+    if quantize is not None:
+        if functions is None:
+            raise ModelLoadError(
+                f"quantize is {quantize}; it needs a CPU with AVX-512 BF16 and VNNI and the "
+                "compiled kernels, and would gain nothing here."
+            )
+        return product_scheme(functions, is_int8=True)
     if model.dtype == torch.float32 or model.device.type != "cpu" or not _is_available():
-        return
+        return None
     native = model.dtype == torch.bfloat16 and _multiplies_bfloat16()
     dtype = torch.bfloat16 if native else torch.float32
     packed_bytes = _packed_bytes(model, dtype)
     if not _is_right(dtype) or packed_bytes > free_bytes(model.device) * _MEMORY_SHARE:
-        return
+        return None
     if native:
-        _replace(model, (nn.Linear, Conv1D), PackedLinear)
-    else:
-        _widen(model, is_cached=packed_bytes <= _CACHE_BYTES)
+        return product_scheme(functions) if functions else LinearScheme(dtype, PackedLinear)
+    is_cached = packed_bytes <= _CACHE_BYTES
+    return LinearScheme(dtype, partial(WidenedLinear, is_cached=is_cached), widens=True)
 
 
-def _widen(model: PreTrainedModel, is_cached: bool) -> None:
-    _replace(model, (nn.Linear, Conv1D), partial(WidenedLinear, is_cached=is_cached))
-    _replace(model, (nn.Embedding,), WidenedEmbedding)
-    model.float()  # what is left: norms and buffers
+def product_scheme(functions: Kernels, *, is_int8: bool = False) -> LinearScheme:
+    """The compiled products, in bfloat16 or on 8-bit weights and activations."""
+
+    def linear(
+        weight: Tensor, bias: Tensor | None, out_dtype: torch.dtype = torch.bfloat16
+    ) -> nn.Module:
+        if not ProductLinear.serves(weight):
+            return PackedLinear(weight, bias)
+        return ProductLinear(functions, weight, bias, is_int8=is_int8, out_dtype=out_dtype)
+
+    def gated(weight: Tensor, bias: Tensor | None, activation: str) -> nn.Module:
+        return ProductLinear(functions, weight, bias, is_int8=is_int8, gate=activation)
+
+    return LinearScheme(
+        torch.bfloat16,
+        linear,
+        is_rounded=is_int8,
+        gated=gated,
+        head=partial(linear, out_dtype=torch.float32),
+    )
 
 
 def _replace(model: nn.Module, kinds: tuple[type[nn.Module], ...], replacement: Any) -> None:
@@ -143,5 +229,5 @@ def _pack(weight: Tensor) -> Tensor:
 
 
 def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    result: Tensor = _linear_pointwise(x, packed, bias, "none", [], "")
     return result
