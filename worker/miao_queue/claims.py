@@ -126,6 +126,10 @@ class ClaimStore:
         seconds, microseconds = self._redis.time()
         return int(seconds * 1000 + microseconds // 1000)
 
+    def redis_run(self) -> str:
+        """Tells one start of Redis from another, and a master from the next."""
+        return str(self._redis.info("server")["run_id"])
+
     def claim(self, queue_names: Sequence[str], owner: str) -> Claim | StaleJob | Suspended | None:
         """Pop and claim the next generation of these queues; None if all are empty."""
         lists = [keys.queue_key(name) for name in queue_names]

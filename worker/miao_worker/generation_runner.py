@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
@@ -30,12 +31,25 @@ from miao_worker.settings import WorkerSettings
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
+# For how long ends are remembered while Redis lives: `appendfsync everysec` may lose two
+# seconds of them, a replica that takes over somewhat more.
+_REMEMBER_SECONDS = 10.0
 _POLL_SECONDS = 0.05  # how late a command or an ended deadline is seen while nothing steps
 _MAX_BACKOFF_SECONDS = 1.0
 
 
 class StoppedError(Exception):
     """The runner was stopped while it waited for Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What the end of a generation was written with, to write it again."""
+
+    execution: Execution
+    event: bytes
+    finished: bytes
+    written_at: float  # monotonic
 
 
 class GenerationRunner:
@@ -61,6 +75,7 @@ class GenerationRunner:
         self._settings = settings
         self._on_ended = on_ended
         self._running: dict[str, Execution] = {}  # by owner
+        self._endings: deque[_Ending] = deque()  # the oldest first
         self._inbox: deque[Callable[[], None]] = deque()  # what other threads ask of this one
         self._stopping = threading.Event()
         self._token_text = lru_cache(65536)(lambda token_id: str(tokenizer.decode([token_id])))
@@ -98,6 +113,14 @@ class GenerationRunner:
     def restore(self, owner: str) -> None:
         """Write a generation again that Redis has forgotten."""
         self._inbox.append(lambda: self._restore(owner))
+
+    def forget_endings(self) -> None:
+        """Redis lives on: what ended a while ago is safe."""
+        self._inbox.append(self._forget_endings)
+
+    def restore_endings(self) -> None:
+        """Write the last ends again: a Redis that was started anew may lack them."""
+        self._inbox.append(self._restore_endings)
 
     def stop(self) -> None:
         """Make `run` return; what still runs keeps its claim."""
@@ -158,8 +181,11 @@ class GenerationRunner:
     def _restore(self, owner: str) -> None:
         execution = self._running.get(owner)
         if execution is not None:
-            _log.warning("Redis has lost generation %s; writing it again", execution.generation_id)
-            self._insist(lambda: self._claims.restore(execution.claim, execution.entries))
+            self._write_again(execution)
+
+    def _write_again(self, execution: Execution) -> None:
+        _log.warning("Redis has lost generation %s; writing it again", execution.generation_id)
+        self._insist(lambda: self._claims.restore(execution.claim, execution.entries))
 
     def _tend(self) -> None:
         """Do what others have asked for, end what is over."""
@@ -202,6 +228,15 @@ class GenerationRunner:
 
     def _finish(self, execution: Execution) -> None:
         """Write the terminal event."""
+        ending = self._ending(execution)
+        if self._write_end(ending):
+            self._endings.append(ending)
+            del self._running[execution.claim.owner]
+            self._on_ended(execution)
+        else:
+            self._drop(execution.claim.owner)
+
+    def _ending(self, execution: Execution) -> _Ending:
         claim, end = execution.claim, execution.end
         assert end is not None
         finished = records.finished_message(
@@ -214,23 +249,40 @@ class GenerationRunner:
         )
         finished.MergeFrom(end)
         event = events.finished(execution.num_tokens, claim.record.attempt, finished)
-        payload = finished.SerializeToString()
-        while claim.owner in self._running:
+        return _Ending(execution, event, finished.SerializeToString(), time.monotonic())
+
+    def _write_end(self, ending: _Ending) -> bool:
+        """Write until the journal is whole and closed; False where the claim is lost."""
+        execution = ending.execution
+        claim = execution.claim
+        while True:
             result = self._insist(
                 lambda: self._claims.finish(
-                    claim, execution.num_tokens, event, payload, claim.record.retention_seconds
+                    claim,
+                    execution.num_tokens,
+                    ending.event,
+                    ending.finished,
+                    claim.record.retention_seconds,
                 )
             )
             match result.code:
                 case WriteCode.FENCED:
-                    self._drop(claim.owner)
+                    return False
                 case WriteCode.GAP:
                     self._resend(execution, result.tokens)
                 case WriteCode.UNKNOWN:
-                    self._restore(claim.owner)
+                    self._write_again(execution)
                 case _:
-                    del self._running[claim.owner]
-                    self._on_ended(execution)
+                    return True
+
+    def _forget_endings(self) -> None:
+        horizon = time.monotonic() - _REMEMBER_SECONDS
+        while self._endings and self._endings[0].written_at < horizon:
+            self._endings.popleft()
+
+    def _restore_endings(self) -> None:
+        for ending in self._endings:
+            self._write_end(ending)
 
     def _restart_engine(self) -> None:
         _log.error("the engine has ended or hangs; starting another")

@@ -44,6 +44,7 @@ class Keeper:
         self._presence = presence
         self._settings = settings
         self._accepting = True
+        self._redis_run = ""  # which start of Redis was seen last
         self._last_tick = 0.0  # monotonic, as the next
         self._may_reap_at = 0.0
         self._stopping = threading.Event()
@@ -78,6 +79,7 @@ class Keeper:
     def _tick(self) -> None:
         self._clock.set(self._claims.now_ms())
         self._renew()
+        self._check_redis()
         if self._accepting:
             self._presence.renew(2 * self._settings.lease_ms)
         now = time.monotonic()
@@ -96,6 +98,16 @@ class Keeper:
                 self._runner.restore(claim.owner)
             elif code is WriteCode.CANCEL:
                 self._runner.cancel(claim.record.generation_id)
+
+    def _check_redis(self) -> None:
+        """See whether Redis was started anew, and may have forgotten what had ended."""
+        run = self._claims.redis_run()
+        if self._redis_run in ("", run):
+            self._runner.forget_endings()
+        else:
+            _log.warning("Redis was started anew")
+            self._runner.restore_endings()
+        self._redis_run = run
 
     def _reap(self) -> None:
         for claim in self._claims.reap(_REAP_INTERVAL_MS):

@@ -18,6 +18,7 @@ from miao.v1 import generation_pb2 as pb
 from miao_queue import keys
 from miao_queue.records import Status
 
+from ...conftest import RedisServer
 from .conftest import Queue, Worker
 from .poisoned_worker import POISON
 
@@ -91,6 +92,27 @@ def test_what_redis_forgets_is_written_again(
     for generation_id, prompt in ((whole, [1, 2, 3]), (tail, [4, 5, 6])):
         assert queue.wait_finished(generation_id).attempt == 1
         assert queue.token_ids(generation_id) == expected(prompt, 400)
+
+
+def test_ends_that_a_restart_of_redis_lost_are_written_again(
+    queue: Queue, worker: Worker, redis_server: RedisServer, expected: Expected
+) -> None:
+    whole, tail = queue.submit([1, 2, 3], max_tokens=200), queue.submit([4, 5, 6], max_tokens=400)
+    queue.wait(tail, lambda record: record.tokens > 20)
+    kept = {key: queue.redis.dump(key) for key in (keys.generation(tail), keys.journal(tail))}
+    ended = {generation_id: queue.wait_finished(generation_id) for generation_id in (whole, tail)}
+    queue.redis.delete(keys.generation(whole), keys.journal(whole))
+    for key, value in kept.items():
+        queue.redis.restore(key, 0, value, replace=True)
+    queue.redis.shutdown()
+    redis_server.kill()
+    redis_server.start()
+    wait_until(lambda: bool(queue.redis.exists(keys.generation(whole))))
+    for generation_id, prompt, length in ((whole, [1, 2, 3], 200), (tail, [4, 5, 6], 400)):
+        record = queue.wait_finished(generation_id)
+        assert record.finished == ended[generation_id].finished
+        assert queue.token_ids(generation_id) == expected(prompt, length)
+        assert 0 < queue.redis.ttl(keys.generation(generation_id)) <= 60
 
 
 def test_a_full_redis_refuses_the_new_and_finishes_the_accepted(
