@@ -5,15 +5,14 @@ Knows nothing of journals or engines.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import codecs
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tokenizers import Tokenizer
 
 _REPLACEMENT = "\ufffd"
-# A character has at most four bytes, so after this many tokens without one the
-# bytes are not going to become a character any more.
-_MAX_INCOMPLETE_TOKENS = 4
 # Enough of the prompt for the first token to know what stands before it.
 _CONTEXT_TOKENS = 6
 
@@ -25,11 +24,20 @@ class Detokenizer:
     the difference (the method of Text Generation Inference and vLLM): a token's
     text may depend on its neighbours, and a character may span tokens. The
     window is bounded, so the cost of a token does not grow with the sequence.
+
+        window   | known, and shown      | pending: an incomplete character |
+                                    _read
+
+    Together the pieces are what the tokenizer makes of all tokens at once. One
+    thing differs: where a run of byte tokens (`<0xE7>`) holds a wrong one, the
+    tokenizer breaks all of the run; here its whole characters stay.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt_token_ids: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._window = list(prompt_token_ids[-_CONTEXT_TOKENS:])
+        self._silent, self._byte_tokens = _silent_and_byte_tokens(tokenizer)
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+        self._window = [i for i in prompt_token_ids[-_CONTEXT_TOKENS:] if i not in self._silent]
         self._known = self._decode(self._window)
         if self._known.endswith(_REPLACEMENT):  # the prompt ends within a character
             self._window, self._known = [], ""
@@ -37,27 +45,69 @@ class Detokenizer:
 
     def push(self, token_id: int) -> str:
         """The text that a token completes; empty while a character is incomplete."""
+        if token_id in self._silent:
+            return ""
+        if token_id in self._byte_tokens:
+            return self._push_byte(token_id)
+        broken = self._bytes.decode(b"", final=True)
         self._window.append(token_id)
         text = self._decode(self._window)
-        incomplete = text.endswith(_REPLACEMENT)
-        if incomplete and len(self._window) - self._read < _MAX_INCOMPLETE_TOKENS:
-            return ""
-        return self._give_out(text)
+        if text.endswith(_REPLACEMENT):
+            return broken + self._give_out_settled(text)
+        return broken + self._give_out(text)
 
     def flush(self) -> str:
         """The text of an incomplete character at the end of a sequence."""
-        return self._give_out(self._decode(self._window))
+        broken = self._bytes.decode(b"", final=True)
+        return broken + self._give_out(self._decode(self._window))
+
+    def _push_byte(self, token_id: int) -> str:
+        before = self._give_out(self._decode(self._window))
+        self._window, self._read = [token_id], 1
+        self._known = self._decode(self._window)
+        return before + self._bytes.decode(self._byte_tokens[token_id])
+
+    def _give_out_settled(self, text: str) -> str:
+        """All but the incomplete character at the end.
+
+        Two parts, decoded apart, say what they say together unless a character
+        spans their border; where they do, all before the border is settled.
+        """
+        for border in range(len(self._window) - 1, self._read, -1):
+            settled = self._decode(self._window[:border])
+            if settled + self._decode(self._window[border:]) == text:
+                piece = settled[len(self._known) :]
+                self._window = self._window[self._read :]
+                self._read = border - self._read
+                self._known = self._decode(self._window[: self._read])
+                return piece
+        return ""
 
     def _give_out(self, text: str) -> str:
         piece = text[len(self._known) :]
-        if len(text) > len(self._known) or self._read < len(self._window):
-            self._window = self._window[self._read :] or self._window
+        if self._read < len(self._window):
+            self._window = self._window[self._read :]
             self._read = len(self._window)
             self._known = self._decode(self._window)
         return piece
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(token_ids, skip_special_tokens=True))
+
+
+@lru_cache(8)
+def _silent_and_byte_tokens(tokenizer: Tokenizer) -> tuple[frozenset[int], Mapping[int, bytes]]:
+    """Tokens that say nothing, and those that stand for one byte each.
+
+    GPT-2's tokens are of bytes too; there the tokenizer's own decoding joins them.
+    """
+    added = tokenizer.get_added_tokens_decoder()
+    silent = frozenset(token_id for token_id, token in added.items() if token.special)
+    letter = tokenizer.token_to_id("<0x41>")
+    if letter is None or tokenizer.decode([letter]) != "A":
+        return silent, {}
+    ids = {byte: tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}
+    return silent, {i: bytes([byte]) for byte, i in ids.items() if i is not None}
 
 
 @dataclass(frozen=True, slots=True)

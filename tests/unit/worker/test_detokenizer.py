@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models
 
 from miao_worker.bundled import bundled_model_path
 from miao_worker.detokenizer import Detokenizer, StopTexts
 
 TOKENIZER = Tokenizer.from_file(str(bundled_model_path() / "tokenizer.json"))
+
+
+def byte_fallback() -> Tokenizer:
+    """As Llama 2's: pieces, and a token for each byte."""
+    forms = ["<unk>", "<s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁a", "b", "é", "秒"]
+    vocabulary = {form: index for index, form in enumerate(forms)}
+    made = Tokenizer(models.BPE(vocabulary, [], byte_fallback=True, unk_token="<unk>"))
+    made.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    made.add_special_tokens(["<unk>", "<s>"])
+    return made
+
+
+SENTENCE_PIECES = byte_fallback()
+
+
+def pieces_of(tokenizer: Tokenizer, ids: list[int], prompt: list[int]) -> str:
+    detokenizer = Detokenizer(tokenizer, prompt)
+    return "".join([detokenizer.push(token_id) for token_id in ids]) + detokenizer.flush()
 
 
 @given(st.text(max_size=40), st.text(max_size=10))
@@ -20,6 +45,43 @@ def test_pieces_join_to_the_whole_text(text: str, prompt: str) -> None:
     pieces = [detokenizer.push(token_id) for token_id in ids]
     whole = "".join(pieces) + detokenizer.flush()
     assert whole == TOKENIZER.decode(ids, skip_special_tokens=True)
+
+
+SINGLE_BYTES = [i for i in range(TOKENIZER.get_vocab_size()) if len(TOKENIZER.id_to_token(i)) == 1]
+ANY_TOKENS = st.integers(0, TOKENIZER.get_vocab_size() - 1)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(SINGLE_BYTES) | ANY_TOKENS, max_size=12))
+def test_pieces_of_any_tokens_join_to_what_the_tokenizer_makes_of_all(ids: list[int]) -> None:
+    assert pieces_of(TOKENIZER, ids, [5]) == TOKENIZER.decode(ids, skip_special_tokens=True)
+
+
+def test_a_character_begun_behind_a_broken_one_is_not_lost() -> None:
+    ids = [TOKENIZER.token_to_id(form) for form in ("¹", "ò", "¼", "·", "Ģ")]
+    assert pieces_of(TOKENIZER, ids, []) == "\ufffd\U000bcdc0"
+
+
+@given(st.lists(st.text(alphabet="ab é秒𝄞\n<>", max_size=3), max_size=6), st.data())
+def test_pieces_of_byte_tokens_join_to_the_whole(texts: list[str], data: st.DataObject) -> None:
+    ids, whole = [], "".join(texts)
+    for letter in whole:
+        own = SENTENCE_PIECES.token_to_id(letter.replace(" ", "▁"))
+        as_bytes = [2 + byte for byte in letter.encode()]
+        ids += [own] if own is not None and data.draw(st.booleans()) else as_bytes
+    prompt = [SENTENCE_PIECES.token_to_id("b")]
+    assert pieces_of(SENTENCE_PIECES, ids, prompt) == whole
+
+
+def test_a_wrong_byte_breaks_no_other_character() -> None:
+    ids = [2 + byte for byte in "秒".encode() + b"\x9d" + "é".encode()[:1]]
+    ids.append(SENTENCE_PIECES.token_to_id("▁a"))
+    assert pieces_of(SENTENCE_PIECES, ids, []) == "秒\ufffd\ufffd a"
+
+
+def test_a_special_token_says_nothing_and_divides_nothing() -> None:
+    first, *rest = TOKENIZER.encode("🦜").ids
+    assert pieces_of(TOKENIZER, [first, 0, *rest], []) == "🦜"
 
 
 def test_a_character_of_several_tokens_comes_when_it_is_complete() -> None:
