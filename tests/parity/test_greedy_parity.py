@@ -46,6 +46,11 @@ def test_joining_a_batch_under_way(subject, run):
     assert tokens == expected_of(subject)
 
 
+def test_with_overlapping_steps(subject, run):
+    engine = subject.engine(overlap=True, max_batch_tokens=40)
+    assert run(engine, all_requests(subject)) == expected_of(subject)
+
+
 def test_with_chunked_prefill(subject, run):
     engine = subject.engine(max_batch_tokens=7, block_size=subject.small_block)
     assert run(engine, all_requests(subject)) == expected_of(subject)

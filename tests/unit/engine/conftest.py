@@ -44,15 +44,17 @@ class CountingRunner:
         self.poison: int | None = None  # the token after which the logits are not finite
         self.erased: list[int] = []
         self._slots: dict[tuple[int, int], tuple[int, int]] = {}
+        self._carried: dict[Any, int] = {}  # last tokens of this step, from the one before
 
     def run(self, batch: Batch) -> torch.Tensor:
         num_proposed = sum(map(len, batch.proposals))
         self.batches.append((len(batch.decodes), sum(p.num_tokens for p in batch.prefills)))
         self.num_proposed.append(num_proposed)
+        self._resolve(batch)
         proposals = batch.proposals or [()] * len(batch.decodes)
         for sequence, proposal in zip(batch.decodes, proposals, strict=True):
             begin = sequence.num_tokens - 1
-            self._write(sequence, begin, [sequence.token_ids[-1], *proposal])
+            self._write(sequence, begin, [self._tokens(sequence)[-1], *proposal])
         for prefill in batch.prefills:
             tokens = prefill.sequence.token_ids[prefill.start : prefill.end]
             self._write(prefill.sequence, prefill.start, tokens)
@@ -63,7 +65,7 @@ class CountingRunner:
         before = batch.proposed_before or [()] * len(batch.sampled)
         logits = torch.zeros(len(batch.sampled), VOCAB)
         for row, (sequence, proposed) in enumerate(zip(batch.sampled, before, strict=True)):
-            last = [*sequence.token_ids, *proposed][-1]
+            last = [*self._tokens(sequence), *proposed][-1]
             logits[row, (last + 1) % VOCAB] = 20.0
             if last == self.poison:
                 logits[row] = torch.nan
@@ -82,7 +84,27 @@ class CountingRunner:
     def _check(self, sequence: Any, end: int) -> None:
         for position in range(end):
             slot = self._slots[self._slot(sequence, position)]
-            assert slot == (position, sequence.token_ids[position]), "another sequence's block"
+            assert slot == (position, self._tokens(sequence)[position]), "another sequence's block"
+
+    def _resolve(self, batch: Batch) -> None:
+        """What the device knows of tokens that the host does not know yet."""
+        self._carried = {}
+        pending = [sequence for sequence in batch.decodes if sequence.pending_row is not None]
+        assert bool(pending) == (batch.carried is not None)
+        if batch.carried is not None:
+            token_ids = torch.full((len(batch.decodes),), -1)
+            batch.carried.fill_(token_ids)
+            self._carried = {
+                sequence: token_id
+                for sequence, token_id in zip(batch.decodes, token_ids.tolist(), strict=True)
+                if token_id >= 0
+            }
+        assert list(self._carried) == pending
+
+    def _tokens(self, sequence: Any) -> list[int]:
+        if sequence not in self._carried:
+            return sequence.token_ids
+        return [*sequence.token_ids[:-1], self._carried[sequence]]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from miao_worker.engine.adjustments import adjusted
-from miao_worker.engine.logprobs import token_logprobs
+from miao_worker.engine.logprobs import LogprobTable
 from miao_worker.engine.randomness import uniform
 from miao_worker.engine.sampler import Sampler, inverse_cdf
 from miao_worker.engine.sequence import Sequence
@@ -177,7 +177,8 @@ def test_logprobs_are_those_of_the_raw_logits():
     torch.manual_seed(0)
     logits = torch.randn(3, 20)
     expected = logits.log_softmax(-1)
-    off, chosen, two = token_logprobs(logits, [4, 5, 6], [None, 0, 2])
+    table = LogprobTable.of(logits, torch.tensor([4, 5, 6]), [None, 0, 2])
+    off, chosen, two = table.read([4, 5, 6], table.tensors)
     assert off is None
     assert chosen.logprob == pytest.approx(expected[1, 5].item())
     assert chosen.top == ()

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Items
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from miao_worker.engine.batch import Proposal
 from miao_worker.engine.sequence import Sequence
+from miao_worker.engine.transfer import upload
 
 
 class Adjustment:
@@ -26,15 +28,12 @@ class Adjustment:
         self._num_counted = 0  # tokens of the sequence that the counts hold
         self._in_prompt = torch.zeros(vocab_size, dtype=torch.bool, device=device)
         self._counts = torch.zeros(vocab_size, device=device)  # of the output's tokens
-        self._counts_tokens = (
-            params.repetition_penalty != 1
-            or params.presence_penalty != 0
-            or params.frequency_penalty != 0
-        )
+        self._counts_tokens = params.counts_tokens
         bias = dict(params.logit_bias)
-        self._bias_ids = torch.tensor(list(bias), dtype=torch.int64, device=device)
-        self._bias = torch.tensor(list(bias.values()), dtype=torch.float32, device=device)
-        self._stops = torch.tensor(sorted(params.stop_token_ids), dtype=torch.int64, device=device)
+        self._bias_ids = upload(np.array(list(bias), dtype=np.int64), device)
+        self._bias = upload(np.array(list(bias.values()), dtype=np.float32), device)
+        stops = np.array(sorted(params.stop_token_ids), dtype=np.int64)
+        self._stops = upload(stops, device)
 
     def apply_(self, logits: Tensor, proposed: Proposal = ()) -> None:
         """Change the logits of the sequence's next token, in place. Shape: (vocab,) float32.
@@ -79,7 +78,7 @@ class Adjustment:
         logits.sub_(said.float(), alpha=params.presence_penalty)
 
     def _indices(self, token_ids: Items[int]) -> Tensor:
-        return torch.tensor(token_ids, dtype=torch.int64, device=self._counts.device)
+        return upload(np.array(token_ids, dtype=np.int64), self._counts.device)
 
 
 def adjusted(

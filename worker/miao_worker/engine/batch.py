@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from miao_worker.engine.carried import Carried
+
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
@@ -54,6 +56,7 @@ class Batch:
     decodes: list[Sequence] = field(default_factory=list)
     prefills: list[Prefill] = field(default_factory=list)
     proposals: list[Proposal] = field(default_factory=list)  # one for each decode, or no list
+    carried: Carried | None = None  # never beside proposals
 
     def __bool__(self) -> bool:
         return bool(self.decodes or self.prefills)
@@ -77,6 +80,11 @@ class Batch:
     @property
     def sampled(self) -> list[Sequence]:
         return [*self.decode_rows, *(p.sequence for p in self.prefills if p.is_last)]
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        """Each sequence that the step computes, once."""
+        return [*self.decodes, *(prefill.sequence for prefill in self.prefills)]
 
     @property
     def proposed_before(self) -> list[Proposal] | None:
@@ -122,7 +130,10 @@ class ModelRunner(Protocol):
     def dtype(self) -> torch.dtype: ...
 
     def run(self, batch: Batch) -> Tensor:
-        """Compute the batch. Returns logits (len(batch.sampled), vocab)."""
+        """Compute the batch. Returns logits (len(batch.sampled), vocab).
+
+        They hold until the next call: the next one may write to the same memory.
+        """
         ...
 
     def erase(self, blocks: Items[int]) -> None:

@@ -55,6 +55,10 @@ class BlockManager:
         sequence.num_computed_tokens = len(shared) * self.block_size
         return True
 
+    def is_at_the_end(self, sequence: Sequence) -> bool:
+        """Whether the sequence's tokens need a block that it does not hold."""
+        return self.blocks_for(sequence.num_tokens) > len(sequence.block_table)
+
     def grow(self, sequence: Sequence) -> bool:
         """Cover the sequence's tokens with blocks; False, and unchanged, where none is free."""
         num_missing = self.blocks_for(sequence.num_tokens) - len(sequence.block_table)

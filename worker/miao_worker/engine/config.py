@@ -20,6 +20,8 @@ class EngineConfig:
     max_model_length: tokens of prompt and output together; None takes the model's.
     max_batch_tokens: tokens computed in one step; longer prompts are prefilled in chunks.
     cpu_kernels: on a CPU, run on the compiled kernels the models that they serve.
+    overlap: schedule a step while the one before still runs, so that the device never
+        waits; tokens come one step later. None: on CUDA. Rests where there is speculation.
     num_threads: CPU threads of the matrix products; None leaves torch's choice.
     speculation: "off"; "ngram" proposes what followed the same words before in the
         sequence; "draft" what `draft_model` says, a Hugging Face name or a folder.
@@ -38,6 +40,7 @@ class EngineConfig:
     max_batch_tokens: int = 2048
     prefix_cache: bool = True
     cpu_kernels: bool = True
+    overlap: bool | None = None
     num_threads: int | None = None
     speculation: str = "off"
     draft_model: str | None = None

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from collections.abc import Sequence as Items
 
-from miao_worker.engine.batch import Batch, ModelRunner, Proposal
+from miao_worker.engine.acceptance import Acceptance
+from miao_worker.engine.batch import Batch, ModelRunner
 from miao_worker.engine.block_manager import BlockManager
+from miao_worker.engine.carried import Carried
 from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.flight import Flight
 from miao_worker.engine.model_runner import load_runners
 from miao_worker.engine.request_checks import request_fault
-from miao_worker.engine.sampler import SampledToken, Sampler
+from miao_worker.engine.sampler import Sampler
 from miao_worker.engine.scheduler import Scheduler
 from miao_worker.engine.sequence import Sequence
 from miao_worker.engine.speculation.methods import make_proposer
 from miao_worker.engine.speculation.proposer import Proposer
 from miao_worker.engine.speculation.speculator import Speculator
-from miao_worker.engine.speculation.verification import valid_samples
 from miao_worker.engine.types import (
     EngineStats,
     FinishReason,
@@ -28,8 +29,6 @@ from miao_worker.engine.types import (
     SequenceRequest,
     StepOutput,
 )
-
-_NOT_FINITE = "the model's output was not finite"
 
 
 class Engine:
@@ -64,6 +63,9 @@ class Engine:
         self._clock = clock
         proposer = proposer or make_proposer(config, draft_runner, runner.vocab_size)
         self._speculator = None if proposer is None else self._make_speculator(config, proposer)
+        self._acceptance = Acceptance(runner, self._blocks, self._scheduler, self._speculator)
+        self._overlaps = self._may_overlap(config)
+        self._in_flight: Flight | None = None
         self._ended_early: list[SequenceOutput] = []  # ended without a step; reported in the next
         self._num_steps = 0
 
@@ -123,25 +125,77 @@ class Engine:
             self._scheduler.add(sequence)
 
     def cancel(self, sequence_id: str) -> None:
-        """Take a sequence out and free its blocks; nothing more is reported of it."""
-        self._scheduler.remove(sequence_id)
+        """Take a sequence out and free its blocks; nothing more is reported of it.
+
+        While a step computes it, its blocks are kept until that step is done.
+        """
+        sequence = self._scheduler.get(sequence_id)
+        if sequence is not None:
+            self._acceptance.retire(sequence)
         self._ended_early = [o for o in self._ended_early if o.sequence_id != sequence_id]
 
     def step(self) -> StepOutput:
-        """Advance every scheduled sequence; returns what each of them brought."""
+        """Advance every scheduled sequence; returns what each of them brought.
+
+        Where steps overlap: what the step before has drawn while this one was scheduled.
+        """
         outputs, self._ended_early = self._ended_early, []
-        started = self._clock()
-        batch = self._scheduler.schedule()
-        if batch:
-            self._speculate(batch)
-            logits = self._runner.run(batch)
-            samples = self._sampler.sample(logits, batch.sampled, batch.proposed_before)
-            batch.mark_computed()
-            brought = self._accept_all(batch, samples)
-            self._learn(batch, brought, self._clock() - started)
-            outputs += brought
-            self._num_steps += 1
+        if self._in_flight is not None and self._must_land():
+            outputs += self._land()
+        launched = self._launch(self._scheduler.schedule())
+        outputs += self._land()
+        self._in_flight = launched
+        if not self._overlaps:
+            outputs += self._land()
+        elif launched is not None:
+            launched.expect(self.max_model_length)
         return StepOutput(outputs=tuple(outputs), stats=self._stats())
+
+    def _may_overlap(self, config: EngineConfig) -> bool:
+        """What speculation proposes follows from the tokens themselves, so there it rests."""
+        wanted = self._runner.device.type == "cuda" if config.overlap is None else config.overlap
+        return wanted and self._speculator is None
+
+    def _must_land(self) -> bool:
+        """Whether the next step cannot be scheduled before the tokens in flight are known.
+
+        Either drawing needs them, or blocks are so few that a sequence may have to give
+        its own back, which should be one that nothing is in flight of.
+        """
+        assert self._in_flight is not None
+        return self._in_flight.is_awaited or self._scheduler.may_preempt
+
+    def _launch(self, batch: Batch) -> Flight | None:
+        """Hand a step to the device; None where there is nothing to compute."""
+        if not batch:
+            return None
+        started = self._clock()
+        self._speculate(batch)
+        if self._in_flight is not None and self._in_flight.drawn is not None:
+            batch.carried = Carried.of(batch.decodes, self._in_flight.drawn.token_ids)
+        logits = self._runner.run(batch)
+        sampled = batch.sampled
+        drawn = self._sampler.launch(logits, sampled, batch.proposed_before) if sampled else None
+        batch.mark_computed()
+        self._num_steps += 1
+        flight = Flight(batch, drawn, started)
+        if self._overlaps:
+            flight.begin()
+        return flight
+
+    def _land(self) -> list[SequenceOutput]:
+        """Wait for the step in flight; what it brought to those who have not ended meanwhile."""
+        flight, self._in_flight = self._in_flight, None
+        if flight is None:
+            return []
+        samples = flight.drawn.collect() if flight.drawn is not None else []
+        if self._overlaps:
+            flight.end()
+        brought = self._acceptance.accept_all(flight.batch, samples)
+        if self._overlaps:
+            self._acceptance.leave(flight.batch.sequences)
+        self._learn(flight.batch, brought, self._clock() - flight.started)
+        return brought
 
     def _make_speculator(self, config: EngineConfig, proposer: Proposer) -> Speculator:
         return Speculator(
@@ -160,62 +214,6 @@ class Engine:
             num_tokens = sum(len(output.token_ids) for output in brought)
             self._speculator.note_step(batch, num_tokens, seconds)
 
-    def _accept_all(self, batch: Batch, samples: list[SampledToken]) -> list[SequenceOutput]:
-        if not batch.proposals:
-            return [self._accept(q, s) for q, s in zip(batch.sampled, samples, strict=True)]
-        outputs, row = [], 0
-        for sequence, proposal in batch.yielding:
-            drawn = samples[row : row + 1 + len(proposal)]
-            row += len(drawn)
-            outputs.append(self._accept_verified(sequence, proposal, drawn))
-        return outputs
-
-    def _accept(self, sequence: Sequence, sample: SampledToken) -> SequenceOutput:
-        if sample.token_id is None:
-            self._discard(sequence)
-            return _output(sequence, (), FinishReason.ERROR, _NOT_FINITE)
-        sequence.token_ids.append(sample.token_id)
-        reason = sequence.finish_reason(self.max_model_length)
-        if reason is not None:
-            self._scheduler.remove(sequence.sequence_id)
-        return _output(sequence, (sample,), reason)
-
-    def _accept_verified(
-        self, sequence: Sequence, proposal: Proposal, drawn: Items[SampledToken]
-    ) -> SequenceOutput:
-        taken: list[SampledToken] = []
-        reason: FinishReason | None = None
-        for sample in valid_samples(proposal, drawn):
-            if sample.token_id is None:
-                self._discard(sequence)
-                return _output(sequence, taken, FinishReason.ERROR, _NOT_FINITE)
-            sequence.token_ids.append(sample.token_id)
-            taken.append(sample)
-            reason = sequence.finish_reason(self.max_model_length)
-            if reason is not None:
-                break
-        if proposal:
-            self._settle(sequence, len(taken) - 1, drawn[len(taken) :])
-        if reason is not None:
-            self._scheduler.remove(sequence.sequence_id)
-        return _output(sequence, taken, reason)
-
-    def _settle(self, sequence: Sequence, num_accepted: int, refused: Items[SampledToken]) -> None:
-        """Count what was accepted of a proposal as computed, and let go of the rest."""
-        assert self._speculator is not None
-        num_proposed = num_accepted + len(refused)
-        self._speculator.note_verified(sequence, num_proposed, num_accepted)
-        sequence.num_computed_tokens += num_accepted
-        if any(sample.token_id is None for sample in refused):
-            # Later queries of the sequence, or of who holds the block next, would meet it.
-            self._runner.erase(self._blocks.rewind(sequence))
-        self._scheduler.settle(sequence)
-
-    def _discard(self, sequence: Sequence) -> None:
-        """End one sequence and keep what it computed away from the others."""
-        self._runner.erase(self._blocks.withdraw(sequence))
-        self._scheduler.remove(sequence.sequence_id)
-
     def _end_early(self, sequence_id: str, reason: FinishReason, error: str | None = None) -> None:
         output = SequenceOutput(sequence_id, finish_reason=reason, error=error)
         self._ended_early.append(output)
@@ -232,25 +230,3 @@ class Engine:
             num_proposed_tokens=speculator.num_proposed_tokens if speculator else 0,
             num_accepted_tokens=speculator.num_accepted_tokens if speculator else 0,
         )
-
-
-def _output(
-    sequence: Sequence,
-    taken: Items[SampledToken],
-    reason: FinishReason | None,
-    error: str | None = None,
-) -> SequenceOutput:
-    """What the tokens of a step are reported as."""
-    is_first = False
-    if taken and not sequence.has_emitted:
-        is_first = sequence.has_emitted = True
-    token_ids = [sample.token_id for sample in taken if sample.token_id is not None]
-    logprobs = [sample.logprobs for sample in taken if sample.logprobs is not None]
-    return SequenceOutput(
-        sequence_id=sequence.sequence_id,
-        token_ids=tuple(token_ids),
-        logprobs=tuple(logprobs) or None,
-        finish_reason=reason,
-        error=error,
-        num_cached_tokens=sequence.num_cached_tokens if is_first else None,
-    )

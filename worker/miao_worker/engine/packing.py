@@ -11,6 +11,7 @@ from torch import Tensor
 from miao_worker.engine.batch import Batch, Prefill
 from miao_worker.engine.paged_batch import Chunk, Indices, PagedBatch
 from miao_worker.engine.sequence import Sequence
+from miao_worker.engine.transfer import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,11 @@ class Packer:
             dtype=self._dtype,
             device=self._device,
         )
+        token_ids = self._to_device(token_ids_of(batch))
+        if batch.carried is not None:
+            batch.carried.fill_(token_ids)
         return PackedBatch(
-            token_ids=self._to_device(token_ids_of(batch))[None],
+            token_ids=token_ids[None],
             positions=self._to_device(positions)[None],
             sampled=self._to_device(sampled_places(batch)),
             paged=paged,
@@ -129,7 +133,7 @@ class Packer:
         return np.concatenate([decodes, *(c.table[columns[c.tokens]] for c in chunks)])
 
     def _to_device(self, values: Indices) -> Tensor:
-        return torch.from_numpy(values).to(self._device)
+        return upload(values, self._device)
 
 
 def token_ids_of(batch: Batch) -> Indices:

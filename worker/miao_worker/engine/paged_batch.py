@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from miao_worker.engine.transfer import upload
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -174,8 +176,8 @@ def _split_by_size(counts: Indices) -> list[Indices]:
 
 def _additive(allowed: npt.NDArray[np.bool_], dtype: torch.dtype, device: torch.device) -> Tensor:
     mask = np.where(allowed, np.float32(0), np.float32(-np.inf))
-    return torch.from_numpy(mask).to(device=device, dtype=dtype)
+    return upload(mask, device).to(dtype)
 
 
 def _tensor(indices: Indices, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(indices)).to(device)
+    return upload(np.ascontiguousarray(indices), device)

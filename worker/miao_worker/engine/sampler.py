@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from miao_worker.engine.adjustments import adjusted
 from miao_worker.engine.batch import Proposal
-from miao_worker.engine.logprobs import token_logprobs
+from miao_worker.engine.logprobs import LogprobTable
 from miao_worker.engine.randomness import uniform
 from miao_worker.engine.sequence import Sequence
+from miao_worker.engine.transfer import Download, upload
 from miao_worker.engine.truncation import Truncation, truncate_
 from miao_worker.engine.types import SamplingParams, TokenLogprobs
 
@@ -42,6 +44,27 @@ class _RandomRows:
     truncation: Truncation
 
 
+class Drawn:
+    """Tokens that were drawn on the device, and are on their way to the host."""
+
+    def __init__(self, token_ids: Tensor, finite: Tensor, logprobs: LogprobTable | None) -> None:
+        """Shapes: token_ids (rows,) int64, finite (rows,) bool."""
+        self.token_ids = token_ids  # on the device; within the vocabulary, also of what is no token
+        tables = () if logprobs is None else logprobs.tensors
+        self._logprobs = logprobs
+        self._download = Download(torch.stack([token_ids, finite.long()]), *tables)
+
+    def collect(self) -> list[SampledToken]:
+        """Each row's token, once the device has come so far."""
+        numbers, *tables = self._download.wait()
+        token_ids, finite = numbers.tolist()
+        chosen = [t if ok else None for t, ok in zip(token_ids, finite, strict=True)]
+        if self._logprobs is None:
+            return [SampledToken(token_id) for token_id in chosen]
+        logprobs = self._logprobs.read(chosen, tables)
+        return [SampledToken(t, lp) for t, lp in zip(chosen, logprobs, strict=True)]
+
+
 class Sampler:
     """Draws tokens; keeps the parameters of the last batch on the device."""
 
@@ -49,22 +72,29 @@ class Sampler:
         self._cached: tuple[list[SamplingParams], _RandomRows | None] = ([], None)
 
     @torch.inference_mode()
+    def launch(
+        self,
+        logits: Tensor,
+        sequences: Items[Sequence],
+        proposed: Items[Proposal] | None = None,
+    ) -> Drawn:
+        """Begin to draw one token for each row; nobody waits for the device.
+
+        Shapes: logits (rows, vocab), one row at least, row i of sequences[i], for
+        the token that follows the sequence's tokens and proposed[i].
+        """
+        token_ids, finite = self._draw(logits, sequences, proposed)
+        wanted = [sequence.sampling.num_logprobs for sequence in sequences]
+        return Drawn(token_ids, finite, LogprobTable.of(logits, token_ids, wanted))
+
     def sample(
         self,
         logits: Tensor,
         sequences: Items[Sequence],
         proposed: Items[Proposal] | None = None,
     ) -> list[SampledToken]:
-        """Draw one token for each row.
-
-        Shapes: logits (rows, vocab), row i of sequences[i], for the token that
-        follows the sequence's tokens and proposed[i].
-        """
-        if not sequences:
-            return []
-        chosen = self.draw(logits, sequences, proposed)
-        logprobs = token_logprobs(logits, chosen, [s.sampling.num_logprobs for s in sequences])
-        return [SampledToken(t, lp) for t, lp in zip(chosen, logprobs, strict=True)]
+        """Draw one token for each row, and wait for it. As `launch`, of any number of rows."""
+        return self.launch(logits, sequences, proposed).collect() if sequences else []
 
     @torch.inference_mode()
     def draw(
@@ -73,15 +103,23 @@ class Sampler:
         sequences: Items[Sequence],
         proposed: Items[Proposal] | None = None,
     ) -> list[int | None]:
-        """The tokens alone; None for a row whose logits are not finite. As `sample`."""
+        """The tokens alone; None for a row whose logits are not finite. As `launch`."""
+        drawn = Drawn(*self._draw(logits, sequences, proposed), logprobs=None)
+        return [sample.token_id for sample in drawn.collect()]
+
+    def _draw(
+        self, logits: Tensor, sequences: Items[Sequence], proposed: Items[Proposal] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (rows,) int64, and whether the row's logits were finite (rows,)."""
         scores = adjusted(logits, sequences, proposed)
         best, token_ids = scores.max(dim=-1)  # greedy for all; also finds what is not finite
         random_rows = self._random_rows([s.sampling for s in sequences], logits.device)
         if random_rows is not None:
             drawn = _draw(scores, random_rows, sequences, proposed)
+            # What comes of a row of NaN is not used, but may be the next step's input.
+            drawn.clamp_(max=logits.shape[-1] - 1)
             token_ids = token_ids.index_copy(0, random_rows.indices, drawn)
-        finite = torch.isfinite(best).tolist()
-        return [t if ok else None for t, ok in zip(token_ids.tolist(), finite, strict=True)]
+        return token_ids, torch.isfinite(best)
 
     def _random_rows(
         self, params: list[SamplingParams], device: torch.device
@@ -99,11 +137,11 @@ def _gather_random_rows(params: list[SamplingParams], device: torch.device) -> _
     if not indices:
         return None
     chosen = [params[i] for i in indices]
-    temperatures = torch.tensor([[p.temperature] for p in chosen], dtype=torch.float32)
+    temperatures = np.array([[p.temperature] for p in chosen], dtype=np.float32)
     return _RandomRows(
         places=indices,
-        indices=torch.tensor(indices, device=device),
-        temperatures=temperatures.to(device),
+        indices=upload(np.array(indices), device),
+        temperatures=upload(temperatures, device),
         truncation=Truncation.from_params(chosen, device),
     )
 
@@ -124,8 +162,7 @@ def _draw(
         sequence = sequences[place]
         position = sequence.num_tokens + (len(proposed[place]) if proposed else 0)
         uniforms.append(uniform(sequence.sampling.seed, position))
-    device = scores.device
-    return inverse_cdf(scores, torch.tensor(uniforms, dtype=torch.float64).to(device))
+    return inverse_cdf(scores, upload(np.array(uniforms), scores.device))
 
 
 def inverse_cdf(scores: Tensor, uniforms: Tensor) -> Tensor:

@@ -58,6 +58,17 @@ class Scheduler:
         self._release(sequence)
         return sequence
 
+    @property
+    def may_preempt(self) -> bool:
+        """Whether the next step may have to take a running sequence's blocks."""
+        num_free = self._blocks.num_free_blocks
+        if num_free >= len(self._running):
+            return False
+        return sum(map(self._blocks.is_at_the_end, self._running.values())) > num_free
+
+    def get(self, sequence_id: str) -> Sequence | None:
+        return self._running.get(sequence_id) or self._waiting.get(sequence_id)
+
     def schedule(self) -> Batch:
         """Choose the next step's tokens, at most `max_batch_tokens`."""
         batch = Batch()
@@ -92,8 +103,10 @@ class Scheduler:
 
     def _schedule_decodes(self, batch: Batch) -> None:
         for sequence in list(self._running.values()):
-            if sequence.num_uncomputed_tokens == 1 and self._secure_block(sequence):
-                self._blocks.publish(sequence, sequence.num_tokens)
+            if sequence.is_stopped or sequence.num_uncomputed_tokens != 1:
+                continue
+            if self._secure_block(sequence):
+                self._blocks.publish(sequence, sequence.num_known_tokens)
                 batch.decodes.append(sequence)
 
     def _secure_block(self, sequence: Sequence) -> bool:
@@ -114,7 +127,7 @@ class Scheduler:
 
     def _continue_prefills(self, batch: Batch, budget: int) -> int:
         for sequence in self._running.values():
-            if budget and sequence.num_uncomputed_tokens > 1:
+            if budget and sequence.num_uncomputed_tokens > 1 and not sequence.is_stopped:
                 budget = self._schedule_chunk(batch, sequence, budget)
         return budget
 

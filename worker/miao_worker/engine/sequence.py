@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from miao_worker.engine.types import FinishReason, SamplingParams, SequenceRequest
 
+_PENDING = 0  # stands in `token_ids` for a token that is not known yet; nobody reads it
+
 
 @dataclass(slots=True, eq=False)
 class Sequence:
@@ -14,7 +16,9 @@ class Sequence:
         token_ids:  [ prompt ............ | output ......... ]
                     [ computed ...... | to compute in steps  ]
 
-    The last token of a decoding sequence is sampled but not yet computed.
+    The last token of a decoding sequence is sampled but not yet computed. Where
+    steps overlap it may be pending: drawn on the device, not known here, `_PENDING`
+    in its place.
     """
 
     sequence_id: str
@@ -27,6 +31,10 @@ class Sequence:
     num_published_blocks: int = 0  # leading blocks offered to the prefix cache
     num_cached_tokens: int | None = None  # prompt tokens found in the cache when first admitted
     row: int | None = None  # its line in the runner's block table, while it runs
+    pending_row: int | None = None  # of the step that draws the last token, while it is pending
+    num_in_flight: int = 0  # steps that compute it and whose tokens have not been read
+    is_stopped: bool = False  # nothing more of it is to be scheduled
+    has_ended: bool = False  # reported or cancelled; stays while a step computes it
     has_emitted: bool = False
     adjustment: object = None  # the sampler's own, while the sequence lives
     pace: object = None  # the speculator's own
@@ -53,12 +61,39 @@ class Sequence:
     def num_uncomputed_tokens(self) -> int:
         return len(self.token_ids) - self.num_computed_tokens
 
+    @property
+    def num_known_tokens(self) -> int:
+        """Tokens without the pending one."""
+        return len(self.token_ids) - (self.pending_row is not None)
+
+    def expect(self, row: int) -> None:
+        """Go on with a token that the step in flight draws in that row."""
+        self.token_ids.append(_PENDING)
+        self.pending_row = row
+
+    def learn(self, token_id: int) -> None:
+        """Take the next token, or the pending one that has become known."""
+        if self.pending_row is None:
+            self.token_ids.append(token_id)
+        else:
+            self.token_ids[-1] = token_id
+            self.pending_row = None
+
+    def forget_pending(self) -> None:
+        """Without the pending token, which does not count."""
+        if self.pending_row is not None:
+            self.token_ids.pop()
+            self.pending_row = None
+
     def finish_reason(self, max_model_length: int) -> FinishReason | None:
         """Why the sequence ends at its current last token, if it does."""
         if self.num_output_tokens and self.token_ids[-1] in self.sampling.stop_token_ids:
             return FinishReason.STOP
-        if self.num_output_tokens >= self.sampling.max_tokens:
-            return FinishReason.LENGTH
-        if self.num_tokens >= max_model_length:
-            return FinishReason.LENGTH
-        return None
+        return FinishReason.LENGTH if self.is_full(max_model_length) else None
+
+    def is_full(self, max_model_length: int) -> bool:
+        """Whether the current last token is the last, whichever it is."""
+        return (
+            self.num_output_tokens >= self.sampling.max_tokens
+            or self.num_tokens >= max_model_length
+        )

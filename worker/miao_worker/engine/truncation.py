@@ -11,9 +11,11 @@ import math
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from miao_worker.engine.transfer import upload
 from miao_worker.engine.types import SamplingParams
 
 _TOP_P_PREFIX = 1024  # tokens looked at before a row is sorted whole
@@ -38,23 +40,25 @@ class Truncation:
         min_p = {i: math.log(p.min_p) for i, p in enumerate(params) if p.min_p}
         return cls(
             top_k_rows=_rows(top_k, device),
-            top_k=_column(top_k, torch.int64, device),
+            top_k=_column(top_k, np.int64, device),
             max_top_k=max(top_k.values(), default=0),
             top_p_rows=_rows(top_p, device),
-            top_p=_column(top_p, torch.float32, device),
+            top_p=_column(top_p, np.float32, device),
             min_p_rows=_rows(min_p, device),
-            log_min_p=_column(min_p, torch.float32, device),
+            log_min_p=_column(min_p, np.float32, device),
         )
 
 
 def _rows(values: dict[int, int] | dict[int, float], device: torch.device) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.int64).to(device)
+    return upload(np.array(list(values), dtype=np.int64), device)
 
 
 def _column(
-    values: dict[int, int] | dict[int, float], dtype: torch.dtype, device: torch.device
+    values: dict[int, int] | dict[int, float],
+    dtype: type[np.int64] | type[np.float32],
+    device: torch.device,
 ) -> Tensor:
-    return torch.tensor(list(values.values()), dtype=dtype).to(device)[:, None]
+    return upload(np.array(list(values.values()), dtype=dtype)[:, None], device)
 
 
 def truncate_(scores: Tensor, truncation: Truncation) -> None:

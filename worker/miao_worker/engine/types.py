@@ -42,14 +42,15 @@ class SamplingParams:
     num_logprobs: int | None = None  # None: off; 0: the chosen token's only; n: and the n likeliest
 
     @property
+    def counts_tokens(self) -> bool:
+        """Whether a token's logit depends on which tokens were said before."""
+        return bool(self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty)
+
+    @property
     def adjusts_logits(self) -> bool:
         """Whether a token's logit depends on more than the model."""
         return bool(
-            self.repetition_penalty != 1
-            or self.presence_penalty
-            or self.frequency_penalty
-            or self.logit_bias
-            or (self.min_tokens and self.stop_token_ids)
+            self.counts_tokens or self.logit_bias or (self.min_tokens and self.stop_token_ids)
         )
 
 

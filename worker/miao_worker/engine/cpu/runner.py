@@ -55,6 +55,8 @@ class DecoderRunner:
         places = sampled_places(batch)
         wanted = None if len(places) == batch.num_tokens else torch.from_numpy(places)
         token_ids = torch.from_numpy(token_ids_of(batch))
+        if batch.carried is not None:
+            batch.carried.fill_(token_ids)
         return self._decoder.forward(token_ids, step.struct, wanted)
 
     def erase(self, blocks: Items[int]) -> None:

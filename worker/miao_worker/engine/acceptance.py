@@ -1,0 +1,132 @@
+"""What becomes of the tokens that a step has drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+
+from miao_worker.engine.batch import Batch, ModelRunner, Proposal
+from miao_worker.engine.block_manager import BlockManager
+from miao_worker.engine.sampler import SampledToken
+from miao_worker.engine.scheduler import Scheduler
+from miao_worker.engine.sequence import Sequence
+from miao_worker.engine.speculation.speculator import Speculator
+from miao_worker.engine.speculation.verification import valid_samples
+from miao_worker.engine.types import FinishReason, SequenceOutput
+
+_NOT_FINITE = "the model's output was not finite"
+
+
+class Acceptance:
+    """Takes drawn tokens into their sequences, and lets those go that have ended."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        blocks: BlockManager,
+        scheduler: Scheduler,
+        speculator: Speculator | None,
+    ) -> None:
+        self._runner = runner
+        self._blocks = blocks
+        self._scheduler = scheduler
+        self._speculator = speculator
+        self._max_model_length = runner.max_model_length
+
+    def accept_all(self, batch: Batch, samples: list[SampledToken]) -> list[SequenceOutput]:
+        """What a step brought: `samples` are those of its rows, in their order."""
+        if not batch.proposals:
+            pairs = zip(batch.sampled, samples, strict=True)
+            return [output for q, s in pairs if (output := self._accept(q, s)) is not None]
+        outputs, row = [], 0
+        for sequence, proposal in batch.yielding:
+            drawn = samples[row : row + 1 + len(proposal)]
+            row += len(drawn)
+            outputs.append(self._accept_verified(sequence, proposal, drawn))
+        return outputs
+
+    def _accept(self, sequence: Sequence, sample: SampledToken) -> SequenceOutput | None:
+        """Take a row's token; None where the sequence had ended before it was drawn."""
+        if sample.token_id is None:
+            return self._fail(sequence)
+        if sequence.has_ended:
+            return None
+        sequence.learn(sample.token_id)
+        if sequence.num_in_flight or sequence.is_stopped:  # blocks that a pending token has filled
+            self._blocks.publish(sequence, sequence.num_computed_tokens)
+        reason = sequence.finish_reason(self._max_model_length)
+        if reason is not None:
+            self.retire(sequence)
+        return _output(sequence, (sample,), reason)
+
+    def _accept_verified(
+        self, sequence: Sequence, proposal: Proposal, drawn: Items[SampledToken]
+    ) -> SequenceOutput:
+        taken: list[SampledToken] = []
+        reason: FinishReason | None = None
+        for sample in valid_samples(proposal, drawn):
+            if sample.token_id is None:
+                self._fail(sequence)
+                return _output(sequence, taken, FinishReason.ERROR, _NOT_FINITE)
+            sequence.token_ids.append(sample.token_id)
+            taken.append(sample)
+            reason = sequence.finish_reason(self._max_model_length)
+            if reason is not None:
+                break
+        if proposal:
+            self._settle(sequence, len(taken) - 1, drawn[len(taken) :])
+        if reason is not None:
+            self.retire(sequence)
+        return _output(sequence, taken, reason)
+
+    def _settle(self, sequence: Sequence, num_accepted: int, refused: Items[SampledToken]) -> None:
+        """Count what was accepted of a proposal as computed, and let go of the rest."""
+        assert self._speculator is not None
+        num_proposed = num_accepted + len(refused)
+        self._speculator.note_verified(sequence, num_proposed, num_accepted)
+        sequence.num_computed_tokens += num_accepted
+        if any(sample.token_id is None for sample in refused):
+            # Later queries of the sequence, or of who holds the block next, would meet it.
+            self._runner.erase(self._blocks.rewind(sequence))
+        self._scheduler.settle(sequence)
+
+    def _fail(self, sequence: Sequence) -> SequenceOutput | None:
+        """End one sequence, and keep what it computed away from the others."""
+        self._runner.erase(self._blocks.withdraw(sequence))
+        if sequence.has_ended:
+            return None
+        self.retire(sequence)
+        return _output(sequence, (), FinishReason.ERROR, _NOT_FINITE)
+
+    def retire(self, sequence: Sequence) -> None:
+        """Schedule no more of a sequence, and let it go when no step computes it."""
+        sequence.forget_pending()
+        sequence.is_stopped = sequence.has_ended = True
+        self.leave([sequence])
+
+    def leave(self, sequences: Items[Sequence]) -> None:
+        """Let those go that have ended and that no step computes."""
+        for sequence in sequences:
+            if sequence.has_ended and not sequence.num_in_flight:
+                self._scheduler.remove(sequence.sequence_id)
+
+
+def _output(
+    sequence: Sequence,
+    taken: Items[SampledToken],
+    reason: FinishReason | None,
+    error: str | None = None,
+) -> SequenceOutput:
+    """What the tokens of a step are reported as."""
+    is_first = False
+    if taken and not sequence.has_emitted:
+        is_first = sequence.has_emitted = True
+    token_ids = [sample.token_id for sample in taken if sample.token_id is not None]
+    logprobs = [sample.logprobs for sample in taken if sample.logprobs is not None]
+    return SequenceOutput(
+        sequence_id=sequence.sequence_id,
+        token_ids=tuple(token_ids),
+        logprobs=tuple(logprobs) or None,
+        finish_reason=reason,
+        error=error,
+        num_cached_tokens=sequence.num_cached_tokens if is_first else None,
+    )
