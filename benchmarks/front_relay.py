@@ -36,11 +36,12 @@ from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao_queue import connection, events, keys, records
 from miao_queue.cards import Presence
-from miao_queue.claims import Append, Claim, ClaimStore, Entry
+from miao_queue.claims import Append, Claim, ClaimStore, Entry, QueueSource
 from miao_worker.bundled import bundled_model_path
 from miao_worker.stack import redis_program
 
 MODEL = "relayed"
+SOURCES = [QueueSource(name, MODEL) for name in keys.queue_names(MODEL)]
 GENERATE = "/miao.v1.GenerationService/Generate"
 # Streams, steps, seconds between two steps (0: none).
 SHAPES = [(1, 300, 0.01), (32, 300, 0.02), (256, 100, 0.05), (32, 300, 0.0)]
@@ -85,14 +86,13 @@ class PlayedWorker:
             tokenizer_json=(bundled_model_path() / "tokenizer.json").read_text("utf-8"),
         )
         presence = Presence(redis, card, "played")
-        presence.publish()
-        presence.renew(600_000)
+        presence.announce(600_000)
         self._claims = ClaimStore(redis, "played", 600_000)
         self._running: list[tuple[Claim, int]] = []
 
     def claim(self, count: int) -> None:
         while len(self._running) < count:
-            claim = self._claims.claim(keys.queue_names(MODEL), uuid4().hex)
+            claim = self._claims.claim(SOURCES, uuid4().hex)
             if isinstance(claim, Claim):
                 self._running.append((claim, 0))
             else:

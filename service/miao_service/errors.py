@@ -6,6 +6,7 @@ FrontError
 ├── GenerationNotFoundError  NOT_FOUND           unknown, another tenant's, or expired
 ├── RequestConflictError     ALREADY_EXISTS      the request id names another content
 ├── NoWorkerError            UNAVAILABLE         come back later
+├── ModelChangedError        UNAVAILABLE         the model has just been replaced; call again
 ├── BacklogFullError         RESOURCE_EXHAUSTED  come back later
 ├── QueueFullError           RESOURCE_EXHAUSTED  Redis has no memory left
 ├── QueueUnavailableError    UNAVAILABLE         Redis does not answer
@@ -148,6 +149,17 @@ class NoWorkerError(FrontError):
     def __init__(self, model: str) -> None:
         what = f"the model {model!r}" if model else "any model"
         super().__init__(f"no worker serves {what} at the moment")
+
+
+class ModelChangedError(FrontError):
+    """The prompt was tokenized for a model that another of its name has just replaced."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "MODEL_CHANGED"
+    retry_after_seconds = 0.1
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"the model {model!r} has just been replaced by another of its name")
 
 
 class BacklogFullError(FrontError):

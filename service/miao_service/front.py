@@ -55,7 +55,7 @@ class Front:
             connect_async(settings.redis_url, max_connections=count) for count in (many, 16, 4)
         )
         self._clients = (commands, journals, looks)
-        self.catalog = ModelCatalog(looks)
+        self.catalog = ModelCatalog(looks, settings.forget_model_seconds)
         self._waiting = GenerationStore(looks, front_id)
         self.reader = JournalReader(
             journals,

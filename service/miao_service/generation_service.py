@@ -35,7 +35,7 @@ class GenerationServicer:
         reader: JournalReader,
     ) -> None:
         self._store = store
-        self._submitter = Submitter(settings, store)
+        self._submitter = Submitter(settings, store, resolver.look_again)
         self._resolver = resolver
         self._reader = reader
         self._redis_timeout = settings.redis_timeout_seconds

@@ -15,8 +15,7 @@ from redis.asyncio import Redis
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import model_service_pb2
-from miao_queue import cards
-from miao_queue.cards import ModelStatus
+from miao_queue.cards import Cards, ModelStatus
 from miao_service.errors import InvalidRequestError, ModelNotFoundError, NoWorkerError
 from miao_service.tokenization import ModelTokenizer
 
@@ -53,8 +52,10 @@ class ServedModel:
 class ModelCatalog:
     """Looks at the announced models on demand and at intervals; keeps tokenizers by card."""
 
-    def __init__(self, connection: Redis) -> None:
-        self._redis = connection
+    def __init__(self, connection: Redis, forget_seconds: float = float("inf")) -> None:
+        """`forget_seconds`: a model that nobody serves for so long is no longer known."""
+        self._cards = Cards(connection)
+        self._forget_ms = forget_seconds * 1000
         self._models: dict[str, ServedModel] = {}
         self._broken: dict[str, str] = {}  # the digests of cards that cannot be used
         self._lock = asyncio.Lock()
@@ -77,8 +78,8 @@ class ModelCatalog:
             if self._looked_at > asked_at:
                 return
             looked_at = time.monotonic()
-            names = await cards.model_names(self._redis)
-            found = [await self._look(name) for name in names]
+            statuses = await self._cards.statuses()
+            found = [await self._look(name, status) for name, status in statuses.items()]
             self._models = {model.card.name: model for model in found if model is not None}
             self._looked_at = looked_at
 
@@ -94,7 +95,7 @@ class ModelCatalog:
             raise ModelNotFoundError(name, self._models)
         if not self._models:
             raise NoWorkerError("")
-        names = ", ".join(self._models)
+        names = ", ".join(model.card.name for model in self._candidates())
         raise InvalidRequestError.of(field, f"must name one of the models served: {names}")
 
     async def encode(self, model: ServedModel, source: pb.Chat | str, field: str) -> list[int]:
@@ -107,18 +108,21 @@ class ModelCatalog:
     def _choose(self, name: str) -> ServedModel | None:
         if name:
             return self._models.get(name)
-        live = [model for model in self._models.values() if model.status.num_workers]
-        candidates = live or list(self._models.values())
+        candidates = self._candidates()
         return candidates[0] if len(candidates) == 1 else None
 
-    async def _look(self, name: str) -> ServedModel | None:
-        status = await cards.model_status(self._redis, name)
-        if status is None or self._broken.get(name) == status.digest:
+    def _candidates(self) -> list[ServedModel]:
+        """What an empty name may mean: the models that are served, or all where none is."""
+        live = [model for model in self._models.values() if model.status.num_workers]
+        return live or list(self._models.values())
+
+    async def _look(self, name: str, status: ModelStatus) -> ServedModel | None:
+        if await self._is_forgotten(name, status) or self._broken.get(name) == status.digest:
             return None
         known = self._models.get(name)
         if known is not None and known.status.digest == status.digest:
             return ServedModel(known.card, known.tokenizer, status)
-        card = await cards.model_card(self._redis, name)
+        card = await self._cards.card(name)
         if card is None:
             return None
         try:
@@ -130,6 +134,11 @@ class ModelCatalog:
             self._broken[name] = status.digest
             return None
         return ServedModel(card, tokenizer, status)
+
+    async def _is_forgotten(self, name: str, status: ModelStatus) -> bool:
+        if status.num_workers or status.num_queued or status.unseen_ms < self._forget_ms:
+            return False
+        return await self._cards.forget(name, int(self._forget_ms))
 
 
 def _encode(tokenizer: ModelTokenizer, source: pb.Chat | str, field: str) -> list[int]:

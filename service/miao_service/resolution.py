@@ -80,7 +80,12 @@ class Resolver:
             retention_seconds=self._settings.retention_seconds,
             priority=_PRIORITIES[spec.priority],
             tenant=tenant,
+            vocabulary=model.card.vocabulary_digest,
         )
+
+    async def look_again(self) -> None:
+        """Learn of models that have come or changed."""
+        await self._catalog.refresh()
 
     async def _prompt(self, model: ServedModel, spec: pb.GenerationSpec) -> Sequence[int]:
         match spec.WhichOneof("input"):

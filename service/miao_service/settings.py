@@ -74,6 +74,12 @@ class ServiceSettings:
     refresh_seconds: float = _setting(
         1.0, "MIAO_REFRESH_SECONDS", "how often models and health are looked at", least=0.001
     )
+    forget_model_seconds: float = _setting(
+        86400.0,
+        "MIAO_FORGET_MODEL_SECONDS",
+        "forget a model that no worker has served for so long and for which nothing waits",
+        least=0.001,
+    )
     stream_buffer_bytes: int = _setting(
         256 * 1024, "MIAO_STREAM_BUFFER_BYTES", "memory for a reader that stalls", least=1024
     )

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 from redis.exceptions import RedisError
 
@@ -16,6 +17,7 @@ from miao_queue.store import Admission, GenerationStore
 from miao_service.errors import (
     BacklogFullError,
     GenerationLostError,
+    ModelChangedError,
     NoWorkerError,
     QueueUnavailableError,
     RequestConflictError,
@@ -32,8 +34,15 @@ _RETRY_SECONDS = 0.2
 class Submitter:
     """Submits and takes back generations for streams that may end at any time."""
 
-    def __init__(self, settings: ServiceSettings, store: GenerationStore) -> None:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        store: GenerationStore,
+        on_model_changed: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`on_model_changed`: looks at the models again, before the caller does."""
         self._store = store
+        self._on_model_changed = on_model_changed
         self._admission = Admission(
             backlog_limit=settings.backlog_limit,
             require_worker=not settings.queue_without_worker,
@@ -41,7 +50,7 @@ class Submitter:
         )
         # What was accepted once is not refused for a limit that came later.
         self._readmission = dataclasses.replace(
-            self._admission, backlog_limit=2**31, require_worker=False
+            self._admission, backlog_limit=2**31, require_worker=False, require_vocabulary=False
         )
         self._redis_timeout = settings.redis_timeout_seconds
         self._outage_seconds = settings.follow_outage_seconds
@@ -101,6 +110,9 @@ class Submitter:
                     raise RequestConflictError(submission.request_id)
                 case SubmitOutcome.NO_WORKER:
                     raise NoWorkerError(submission.model)
+                case SubmitOutcome.MODEL_CHANGED:
+                    await self._on_model_changed()
+                    raise ModelChangedError(submission.model)
                 case SubmitOutcome.BACKLOG_FULL:
                     raise BacklogFullError(
                         submission.model, result.backlog, admission.backlog_limit

@@ -85,6 +85,20 @@ class Crashes:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueSource:
+    """A queue to claim from, and what the worker has of its model.
+
+    The digests say which generations it can go on with: their tokens are of this
+    vocabulary, and what output they have was begun with these weights. Empty: any.
+    """
+
+    queue: str
+    model: str
+    vocabulary: str = ""
+    weights: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StaleJob:
     """A job id from the queue that is not a waiting generation, and must not run."""
 
@@ -130,10 +144,19 @@ class ClaimStore:
         """Tells one start of Redis from another, and a master from the next."""
         return str(self._redis.info("server")["run_id"])
 
-    def claim(self, queue_names: Sequence[str], owner: str) -> Claim | StaleJob | Suspended | None:
-        """Pop and claim the next generation of these queues; None if all are empty."""
-        lists = [keys.queue_key(name) for name in queue_names]
-        reply = self._claim(keys=lists, args=[self._worker, owner, self._lease_ms])
+    def claim(
+        self, sources: Sequence[QueueSource], owner: str
+    ) -> Claim | StaleJob | Suspended | None:
+        """Pop and claim the next generation of these queues; None if there is none for us.
+
+        One that this worker cannot go on with comes too, unless a live worker can:
+        somebody has to end it.
+        """
+        words: list[str | int] = [self._worker, owner, self._lease_ms]
+        for source in sources:
+            words += (source.model, source.vocabulary, source.weights)
+        lists = [keys.queue_key(source.queue) for source in sources]
+        reply = self._claim(keys=lists, args=words)
         if reply is None:
             return None
         if reply[0] == b"suspended":

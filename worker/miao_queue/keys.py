@@ -7,8 +7,12 @@
     miao:waiting             zset    queued generations by the time their wait ends, ms
     miao:tenant:<tenant>     zset    a tenant's generations by acceptance time, ms
     miao:models              set     names of the models that workers have announced
-    miao:model:<name>        hash    a model's card and its digest
+    miao:model:<name>        hash    a model's card, its digest, its vocabulary's, and when
+                                     a worker last served it, ms
     miao:workers:<name>      zset    a model's live workers by the time their presence ends, ms
+    miao:holders:<name>:<digest>
+                             zset    those of them that have a card, a vocabulary or weights of
+                                     this digest
     miao:bell:<name>         stream  rings when a job is queued for the model
     miao:control:<worker>    stream  commands to one worker
     miao:front:<front>       stream  wakes a front's journal reader

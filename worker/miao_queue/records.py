@@ -30,6 +30,7 @@ class SubmitOutcome(StrEnum):
     CONFLICT = "conflict"  # the request id is known with another content
     NO_WORKER = "no_worker"
     BACKLOG_FULL = "backlog_full"
+    MODEL_CHANGED = "model_changed"  # its tokens are of a vocabulary that the model had before
     LATE = "late"  # Redis came to it after its front had given up
 
 
@@ -56,6 +57,7 @@ class Submission:
     retention_seconds: int
     priority: str = "normal"
     tenant: str = TENANT
+    vocabulary: str = ""  # digest of the one that the prompt's tokens are of; empty: any
 
     @property
     def generation_id(self) -> str:
@@ -85,6 +87,8 @@ class Record:
     claimed_ms: int | None
     first_token_ms: int | None
     finished: pb.Finished | None
+    vocabulary: str = ""  # digest of the one that its tokens are of; empty: not known
+    weights: str = ""  # digest of those that its output was begun with
 
     @classmethod
     def from_hash(cls, generation_id: str, state: Mapping[bytes, bytes]) -> Record:
@@ -114,6 +118,8 @@ class Record:
             claimed_ms=_optional_int(state, b"claimed_ms"),
             first_token_ms=_optional_int(state, b"first_token_ms"),
             finished=None if finished is None else pb.Finished.FromString(finished),
+            vocabulary=state.get(b"vocabulary", b"").decode(),
+            weights=state.get(b"weights", b"").decode(),
         )
 
     def to_generation(self, output: pb.Output | None = None) -> pb.Generation:

@@ -25,12 +25,14 @@ class Admission:
 
     backlog_limit: the most generations of a model that may wait.
     require_worker: refuse where no live worker serves the model.
+    require_vocabulary: refuse tokens of a vocabulary that the model no longer has.
     within_seconds: how long Redis may take to come to it. What a front has given
         up must not be accepted when a Redis that was frozen goes on.
     """
 
     backlog_limit: int
     require_worker: bool
+    require_vocabulary: bool = True
     within_seconds: float = 5.0
 
 
@@ -206,6 +208,7 @@ class GenerationStore:
             *("job", submission.job.SerializeToString()),
             *("accepted", submission.accepted.SerializeToString()),
             *("retention_seconds", submission.retention_seconds),
+            *("vocabulary", submission.vocabulary),
         ]
         return [
             submission.generation_id,
@@ -218,6 +221,7 @@ class GenerationStore:
             submission.timeout_ms,
             submission.queue_timeout_ms,
             latest_ms,
+            submission.vocabulary if admission.require_vocabulary else "",
             len(state),
             *state,
             *self._jobs.enqueue(submission.generation_id, queue, submission.retention_seconds),

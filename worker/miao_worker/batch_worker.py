@@ -39,6 +39,7 @@ from miao_worker.execution import Execution
 from miao_worker.generation_runner import GenerationRunner
 from miao_worker.keeper import Keeper
 from miao_worker.rq_bookkeeping import RqBookkeeping
+from miao_worker.served_models import ServedModels
 from miao_worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class BatchWorker(BaseWorker):
             keys.bell(settings.model_name): "0-0",
             keys.control(settings.name): "0-0",
         }
+        self._served: ServedModels
         self._runner: GenerationRunner
         self._keeper: Keeper
 
@@ -111,13 +113,19 @@ class BatchWorker(BaseWorker):
     def _assemble(self, card: ModelCard) -> None:
         clock = RedisClock(self._claims.now_ms())
         tokenizer = Tokenizer.from_str(card.tokenizer_json)
+        self._served = ServedModels(card)
         self._runner = GenerationRunner(
-            self._engine, self._claims, clock, tokenizer, self._settings, self._on_ended
+            self._engine,
+            self._claims,
+            clock,
+            tokenizer,
+            self._settings,
+            self._served,
+            self._on_ended,
         )
         presence = Presence(self.connection, card, self.name)
         self._keeper = Keeper(self._claims, clock, self._runner, presence, self._settings)
-        presence.publish()
-        presence.renew(2 * self._settings.lease_ms)
+        presence.announce(2 * self._settings.lease_ms)
 
     # The loop
 
@@ -145,7 +153,7 @@ class BatchWorker(BaseWorker):
         RQ's books take milliseconds; they come when all are under way.
         """
         while self._runner.may_add:
-            claim = self._claims.claim(self.queue_names(), uuid4().hex)
+            claim = self._claims.claim(self._served.sources(), uuid4().hex)
             self._note_suspension(is_suspended=isinstance(claim, Suspended))
             match claim:
                 case Claim():

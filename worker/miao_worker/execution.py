@@ -20,7 +20,7 @@ from miao_worker.engine.types import (
 
 TokenText = Callable[[int], str]
 
-INTERNAL = 13  # google.rpc.Code
+FAILED_PRECONDITION, INTERNAL = 9, 13  # google.rpc.Code
 
 _REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,

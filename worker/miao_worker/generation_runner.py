@@ -25,7 +25,8 @@ from miao_worker.clock import RedisClock
 from miao_worker.engine.types import SequenceOutput
 from miao_worker.engine_batch import EngineBatch, failure_message
 from miao_worker.engine_process import EngineDiedError, EngineProcess
-from miao_worker.execution import INTERNAL, Execution
+from miao_worker.execution import FAILED_PRECONDITION, INTERNAL, Execution
+from miao_worker.served_models import ServedModels
 from miao_worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class GenerationRunner:
         clock: RedisClock,
         tokenizer: Tokenizer,
         settings: WorkerSettings,
+        served: ServedModels,
         on_ended: Callable[[Execution], None],
     ) -> None:
         self._batch = EngineBatch(engine, settings.max_crashes, self._note_crashes)
@@ -73,6 +75,7 @@ class GenerationRunner:
         self._clock = clock
         self._tokenizer = tokenizer
         self._settings = settings
+        self._served = served
         self._on_ended = on_ended
         self._running: dict[str, Execution] = {}  # by owner
         self._endings: deque[_Ending] = deque()  # the oldest first
@@ -205,8 +208,11 @@ class GenerationRunner:
         is_at_fault = record.crashed_alone and record.crashes >= self._settings.max_crashes
         if execution.end is not None:
             return  # its journal holds the last token already
+        fault = self._served.fault(record)
         if late or waited_too_long:
             self._end(execution, pb.FINISH_REASON_DEADLINE_EXCEEDED)
+        elif fault is not None:
+            execution.fail(FAILED_PRECONDITION, fault)
         elif is_at_fault:
             execution.fail(INTERNAL, failure_message(execution.crashes))
 

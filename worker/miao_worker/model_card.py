@@ -17,6 +17,7 @@ from miao.internal.v1.queue_pb2 import ModelCard
 from miao.v1 import generation_pb2 as pb
 from miao_worker.engine.engine import Engine
 from miao_worker.engine.errors import ModelLoadError
+from miao_worker.model_identity import vocabulary_digest, weights_digest
 
 _LEAST_SHARE = 0.9  # of the vocabulary, that a draft model has to know
 
@@ -26,6 +27,7 @@ def build_model_card(name: str, model: str, engine: Engine) -> ModelCard:
     config = AutoConfig.from_pretrained(model)
     tokenizer = _load_tokenizer(model)
     generation = _generation_config(model, config)
+    tokenizer_json = tokenizer.backend_tokenizer.to_str()
     return ModelCard(
         name=name,
         architecture=(config.architectures or [type(config).__name__])[0],
@@ -33,11 +35,13 @@ def build_model_card(name: str, model: str, engine: Engine) -> ModelCard:
         dtype=engine.dtype,
         max_model_length=min(engine.max_model_length, engine.token_capacity),
         vocab_size=engine.vocab_size,
-        tokenizer_json=tokenizer.backend_tokenizer.to_str(),
+        tokenizer_json=tokenizer_json,
         chat_template=_chat_template(tokenizer),
         special_tokens=_special_tokens(tokenizer),
         eos_token_ids=_eos_token_ids(generation, tokenizer),
         default_sampling=_default_sampling(generation),
+        vocabulary_digest=vocabulary_digest(tokenizer_json, engine.vocab_size),
+        weights_digest=weights_digest(model),
     )
 
 

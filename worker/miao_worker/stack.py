@@ -1,4 +1,4 @@
-"""The whole stack on this machine: Redis, a worker and a front, each a process.
+"""The whole stack on this machine: Redis, workers and a front, each a process.
 
 For trying things out and for development; production has its own orchestrator.
 """
@@ -33,6 +33,8 @@ class StackError(Exception):
 class StackSettings:
     """What to start.
 
+    worker_options: of the first worker.
+    more_workers: the options of each further one.
     redis_url: a Redis that runs already; None starts one of our own.
     data_folder: where our own Redis keeps its data; None keeps nothing.
     """
@@ -41,6 +43,7 @@ class StackSettings:
     worker_options: Sequence[str]
     redis_url: str | None = None
     data_folder: Path | None = None
+    more_workers: Sequence[Sequence[str]] = ()
 
 
 @dataclass(slots=True)
@@ -60,7 +63,8 @@ class _Part:
 class Stack:
     """Starts the parts at once, waits for each, and stops them in order.
 
-    `progress` is called with a part's name and the seconds that it took.
+    `progress` is called with a part's name and the seconds that it took. `models`
+    are what the workers serve, in their order.
     """
 
     def __init__(self, settings: StackSettings, progress: Callable[[str, float], None]) -> None:
@@ -70,7 +74,7 @@ class Stack:
         self._folder = Path(tempfile.mkdtemp(prefix="miao-"))
         self.redis_url = settings.redis_url or ""
         self.address = ""
-        self.model = ""
+        self.models: list[str] = []
 
     def start(self) -> None:
         """Start everything; raises StackError, with nothing left running."""
@@ -78,14 +82,16 @@ class Stack:
             if not self.redis_url:
                 self._start_redis()
             common = ["--redis-url", self.redis_url]
-            worker = self._spawn(
-                "worker", [*_module("miao_worker"), *common, *self._settings.worker_options]
-            )
+            all_options = (self._settings.worker_options, *self._settings.more_workers)
+            workers = [
+                self._spawn("worker", [*_module("miao_worker"), *common, *options])
+                for options in all_options
+            ]
             front = self._spawn(
                 "front", [*_module("miao_service"), *common, "--listen", self._settings.listen]
             )
             self.address = self._wait_for_line(front, "front listening on ")
-            self.model = self._wait_for_line(worker, "worker serving ")
+            self.models = [self._wait_for_line(worker, "worker serving ") for worker in workers]
         except BaseException:
             self.stop()
             raise
@@ -120,7 +126,7 @@ class Stack:
         self._done(part)
 
     def _spawn(self, name: str, command: Sequence[str]) -> _Part:
-        log = self._folder / f"{name}.log"
+        log = self._folder / f"{name}-{len(self._parts)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603  our own programs
                 command,

@@ -50,12 +50,12 @@ def main(argv: list[str]) -> int:
 
 def _run(arguments: argparse.Namespace, settings: StackSettings, console: Console) -> None:
     prompts = [arguments.ask] if arguments.ask else list(_DEMO_PROMPTS if arguments.demo else ())
-    with console.status("starting Redis, a worker and a front …"):
+    with console.status("starting Redis, workers and a front …"):
         stack = Stack(settings, lambda name, s: _say_started(console, name, s))
         stack.start()
     try:
         if prompts:
-            _answer(console, stack.address, prompts)
+            _answer(console, stack, prompts)
         else:
             _say_usage(console, stack)
             stack.watch()
@@ -64,15 +64,16 @@ def _run(arguments: argparse.Namespace, settings: StackSettings, console: Consol
             stack.stop()
 
 
-def _answer(console: Console, address: str, prompts: list[str]) -> None:
-    with Client(address) as client:
-        takes_chat = client.model().has_chat_template
+def _answer(console: Console, stack: Stack, prompts: list[str]) -> None:
+    model = stack.models[0]
+    with Client(stack.address) as client:
+        takes_chat = client.model(model).has_chat_template
         for prompt in prompts:
             console.print(f"\n[bold cyan]› {prompt}[/]", markup=True)
             question: str | list[dict[str, str]] = prompt
             if takes_chat:
                 question = [{"role": "user", "content": prompt}]
-            stream = client.generate(question, max_tokens=200)
+            stream = client.generate(question, model=model, max_tokens=200)
             for chunk in stream:
                 console.print(chunk.text, end="", markup=False, soft_wrap=True)
             result = stream.result()
@@ -90,20 +91,24 @@ def _say_started(console: Console, name: str, seconds: float) -> None:
 
 
 def _say_usage(console: Console, stack: Stack) -> None:
-    console.print(f"\n[bold]{stack.model}[/] is served at [bold]{stack.address}[/]")
+    names = list(dict.fromkeys(stack.models))  # a name given twice has two workers
+    verb = "is" if len(names) == 1 else "are"
+    console.print(f"\n[bold]{', '.join(names)}[/] {verb} served at [bold]{stack.address}[/]")
     console.print(f"[dim]queue: {redact_url(stack.redis_url)}[/]")
     target = f" --target {stack.address}" if stack.address != "127.0.0.1:50051" else ""
+    if len(names) > 1:
+        target += f" --model {names[0]}"
     console.print(f'\n  miao generate{target} "你好"\n  miao chat{target}\n\nCtrl-C stops it all.')
 
 
 def _settings(arguments: argparse.Namespace) -> StackSettings:
-    options: list[str] = []
-    if arguments.model is not None:
-        options += ["--model", arguments.model]
-    options += _speculation_options(arguments)
+    models = arguments.model or [os.environ.get("MIAO_MODEL")]
+    common = [*_speculation_options(arguments), *arguments.worker_option]
+    first, *others = ([*(["--model", model] if model else []), *common] for model in models)
     return StackSettings(
         listen=arguments.listen,
-        worker_options=options + arguments.worker_option,
+        worker_options=first,
+        more_workers=others,
         redis_url=os.environ.get("REDIS_URL"),
         data_folder=arguments.data_folder,
     )
@@ -130,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="miao up",
         description=(
-            "Run Redis, a worker and a front on this machine until Ctrl-C. "
+            "Run Redis, a worker for each model and a front on this machine until Ctrl-C. "
             "With REDIS_URL set, that Redis is used instead of the embedded Valkey."
         ),
     )
@@ -138,8 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     option(
         "--model",
         metavar="NAME_OR_PATH",
-        default=os.environ.get("MIAO_MODEL"),
-        help="a Hugging Face model or a folder; unset: the bundled one",
+        action="append",
+        help="a Hugging Face model or a folder, with a worker of its own; may be given several "
+        "times; unset: MIAO_MODEL, or the bundled one",
     )
     add_speculation_options(parser)
     option("--listen", default="127.0.0.1:50051", help="the front's address (%(default)s)")

@@ -11,12 +11,21 @@ from redis import Redis
 from miao.internal.v1.queue_pb2 import Job
 from miao.v1 import generation_pb2 as pb
 from miao_queue import connection, events, keys
-from miao_queue.claims import Append, Claim, ClaimStore, Crashes, Entry, Suspended, WriteCode
+from miao_queue.claims import (
+    Append,
+    Claim,
+    ClaimStore,
+    Crashes,
+    Entry,
+    QueueSource,
+    Suspended,
+    WriteCode,
+)
 from miao_queue.records import Record, Status, Submission
 from miao_queue.store import Admission, GenerationStore
 
 OPEN = Admission(backlog_limit=100, require_worker=False)
-QUEUES = keys.queue_names("m")
+QUEUES = [QueueSource(name, "m") for name in keys.queue_names("m")]
 LEASE_MS = 50
 
 

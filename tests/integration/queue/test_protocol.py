@@ -31,7 +31,7 @@ from redis import Redis
 from miao.internal.v1.queue_pb2 import Job
 from miao.v1 import generation_pb2 as pb
 from miao_queue import connection, events, keys
-from miao_queue.claims import Append, Claim, ClaimStore, Entry, WriteCode
+from miao_queue.claims import Append, Claim, ClaimStore, Entry, QueueSource, WriteCode
 from miao_queue.events import Position
 from miao_queue.records import Record, Status, Submission, SubmitOutcome, finished_message
 from miao_queue.store import Admission, GenerationStore
@@ -39,6 +39,7 @@ from miao_queue.store import Admission, GenerationStore
 MODEL = "m"
 LENGTH = 12  # tokens of every generation
 LEASE_MS = 3_600_000  # ends when the machine says so
+QUEUES = [QueueSource(name, MODEL) for name in keys.queue_names(MODEL)]
 OPEN = Admission(backlog_limit=1000, require_worker=False)
 
 _T = TypeVar("_T")
@@ -129,7 +130,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(target=running, worker=st.integers(0, 2))
     def claim(self, worker: int) -> Any:
         self.num_owners += 1
-        claim = self.workers[worker].claim(keys.queue_names(MODEL), f"o{self.num_owners}")
+        claim = self.workers[worker].claim(QUEUES, f"o{self.num_owners}")
         if claim is None:
             return multiple()
         assert isinstance(claim, Claim)
@@ -138,7 +139,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(worker=st.integers(0, 2))
     def claim_and_die(self, worker: int) -> None:
         self.num_owners += 1
-        self.workers[worker].claim(keys.queue_names(MODEL), f"o{self.num_owners}")
+        self.workers[worker].claim(QUEUES, f"o{self.num_owners}")
 
     @rule(one=running, count=st.integers(1, 4), times=st.integers(1, 2))
     def append(self, one: Running, count: int, times: int) -> None:
@@ -284,7 +285,7 @@ class Protocol(RuleBasedStateMachine):
         """All processes are replaced; whatever was accepted must still come to its end."""
         for generation_id in self._all():
             self.lose_lease(generation_id)
-        while (claim := self.workers[0].claim(keys.queue_names(MODEL), "last")) is not None:
+        while (claim := self.workers[0].claim(QUEUES, "last")) is not None:
             assert isinstance(claim, Claim)
             one = Running(claim, self.workers[0], list(claim.entries))
             one.advance(LENGTH)

@@ -84,9 +84,9 @@ class Claimed:
 class ScriptedWorker:
     """Takes generations and writes what a test says. Synchronous: tests step it."""
 
-    def __init__(self, url: str, model_card: ModelCard) -> None:
+    def __init__(self, url: str, model_card: ModelCard, replica: int = 0) -> None:
         self.redis: Any = connection.connect(url)
-        self.name = f"worker-of-{model_card.name}"
+        self.name = f"worker-{replica}-of-{model_card.name}"
         self.model = model_card.name
         self.presence = cards.Presence(self.redis, model_card, self.name)
         self._claims = 0
@@ -95,8 +95,7 @@ class ScriptedWorker:
         )
 
     def announce(self, ttl_ms: int = 600_000) -> None:
-        self.presence.publish()
-        self.presence.renew(ttl_ms)
+        self.presence.announce(ttl_ms)
 
     def claim(self) -> Claimed | None:
         queues = [keys.queue_key(name) for name in keys.queue_names(self.model)]
@@ -183,8 +182,8 @@ def worker(redis_url: str) -> Iterator[ScriptedWorker]:
 def make_worker(redis_url: str) -> Iterator[Callable[..., ScriptedWorker]]:
     made = []
 
-    def make(name: str, **changes: Any) -> ScriptedWorker:
-        made.append(ScriptedWorker(redis_url, card(name, **changes)))
+    def make(name: str, replica: int = 0, **changes: Any) -> ScriptedWorker:
+        made.append(ScriptedWorker(redis_url, card(name, **changes), replica))
         return made[-1]
 
     yield make

@@ -153,3 +153,21 @@ def test_rqs_suspend_resume_and_requeue_do_what_an_rq_user_expects(
     assert "cannot be opened again" in str(result.exc_string)
     assert registry.get_job_ids() == [failed]
     assert queue.redis.xrange(keys.journal(failed)) == journal
+
+
+def test_a_generation_of_the_model_before_ends_with_the_reason(
+    queue: Queue, start_worker: Callable[..., Worker]
+) -> None:
+    """It waited while its model went away and came back with another vocabulary."""
+    waited = queue.submit([10, 20, 30], vocabulary="the one before")
+    worker = start_worker()
+    worker.wait_ready()
+    record = queue.wait_finished(waited)
+    assert record.finished is not None
+    assert record.finished.reason == pb.FINISH_REASON_ERROR
+    assert record.finished.error.code == 9  # FAILED_PRECONDITION
+    assert "vocabulary" in record.finished.error.message
+    queue.events(waited)
+    card = queue.redis.hget(keys.model("tiny"), "vocabulary")
+    known = queue.submit([10, 20, 30], vocabulary=card.decode())
+    assert len(queue.token_ids(queue.wait_finished(known).generation_id)) == 20

@@ -15,6 +15,22 @@ local function ignore_memory_limit()
   redis.call('DEL', 'miao:none')
 end
 
+-- Who lives and serves a model with a card, a vocabulary or weights of this digest.
+local function holders_key(model, digest) return 'miao:holders:' .. model .. ':' .. digest end
+
+local function is_held(model, digest, now)
+  return redis.call('ZCOUNT', holders_key(model, digest), now, '+inf') > 0
+end
+
+-- How many generations of a model wait.
+local function backlog_of(model)
+  local count = 0
+  for _, priority in ipairs({'high', 'normal', 'low'}) do
+    count = count + redis.call('LLEN', 'rq:queue:' .. model .. ':' .. priority)
+  end
+  return count
+end
+
 local function ring(model)
   redis.call('XADD', 'miao:bell:' .. model, 'MAXLEN', 1, '*', 'r', '')
 end

@@ -1,7 +1,28 @@
--- Say that a worker lives; forget those that have not for a while.
--- ARGV: model, worker, ttl ms.
+-- Say that a worker lives and what it serves; forget those that have not for a while.
+-- ARGV: worker, ttl ms, then for each model: its name, and the digests of its card,
+-- of its vocabulary and of its weights.
+-- Returns the names of the models whose card has to be published: Redis has none,
+-- or one that no live worker stands behind.
 ignore_memory_limit()
-local key, now, ttl = 'miao:workers:' .. ARGV[1], now_ms(), tonumber(ARGV[3])
-redis.call('ZADD', key, now + ttl, ARGV[2])
-redis.call('ZREMRANGEBYSCORE', key, '-inf', now - ttl)
-return 0
+local worker, now, ttl = ARGV[1], now_ms(), tonumber(ARGV[2])
+
+local function renew(key)
+  redis.call('ZADD', key, now + ttl, worker)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - ttl)
+  if redis.call('PTTL', key) < 2 * ttl then redis.call('PEXPIRE', key, 4 * ttl) end
+end
+
+local unpublished = {}
+for i = 3, #ARGV, 4 do
+  local name, card = ARGV[i], 'miao:model:' .. ARGV[i]
+  renew('miao:workers:' .. name)
+  for word = i + 1, i + 3 do
+    if ARGV[word] ~= '' then renew(holders_key(name, ARGV[word])) end
+  end
+  local published = redis.call('HGET', card, 'digest')
+  if published then redis.call('HSET', card, 'seen_ms', now) end
+  if not published or not is_held(name, published, now) then
+    unpublished[#unpublished + 1] = name
+  end
+end
+return unpublished

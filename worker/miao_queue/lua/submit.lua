@@ -1,7 +1,8 @@
 -- Admit a generation and enqueue its RQ job, or write nothing.
 -- ARGV: id, fingerprint, model, tenant, front, backlog limit, whether a live
 -- worker is required, timeout ms, queue timeout ms, the latest time to accept
--- it, count of state fields, the fields and their values, then RQ's commands.
+-- it, the digest of the vocabulary that its tokens are of (empty: do not compare
+-- it with the model's present one), count of state fields, the fields and their values, then RQ's commands.
 -- Returns {outcome, number}.
 local id, fingerprint, model, tenant, front = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local gen = gen_key(id)
@@ -20,21 +21,20 @@ end
 if ARGV[7] == '1' and redis.call('ZCOUNT', 'miao:workers:' .. model, now, '+inf') == 0 then
   return {'no_worker', 0}
 end
-local backlog = 0
-for _, priority in ipairs({'high', 'normal', 'low'}) do
-  backlog = backlog + redis.call('LLEN', 'rq:queue:' .. model .. ':' .. priority)
-end
+local present = redis.call('HGET', 'miao:model:' .. model, 'vocabulary')
+if ARGV[11] ~= '' and present and present ~= ARGV[11] then return {'model_changed', 0} end
+local backlog = backlog_of(model)
 if backlog >= tonumber(ARGV[6]) then return {'backlog_full', backlog} end
 
-local fields = tonumber(ARGV[11])
+local fields = tonumber(ARGV[12])
 redis.call('HSET', gen, 'status', 'queued', 'fingerprint', fingerprint, 'model', model,
   'tenant', tenant, 'accept_ms', now, 'deadline_ms', now + tonumber(ARGV[8]),
   'queue_deadline_ms', now + tonumber(ARGV[9]), 'tokens', 0, 'attempt', 0,
-  unpack(ARGV, 12, 11 + fields))
+  unpack(ARGV, 13, 12 + fields))
 redis.call('DEL', journal_key(id))  -- of one that Redis has lost but for this
 redis.call('ZADD', 'miao:waiting', now + math.min(tonumber(ARGV[8]), tonumber(ARGV[9])), id)
 list_for_tenant(id, tenant, now, tonumber(redis.call('HGET', gen, 'retention_seconds')))
-run_commands(12 + fields)
+run_commands(13 + fields)
 ring(model)
 wake_front(front)
 return {'accepted', now}
