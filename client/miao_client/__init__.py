@@ -33,9 +33,11 @@ from miao_client.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from miao_client.options import GenerateOptions, OnDisconnect, Priority
+from miao_client.options import GenerateOptions, OnDisconnect, Priority, Ranking
 from miao_client.prompts import Message, Prompt, TokenIds
 from miao_client.results import (
+    Answer,
+    AnswerEnding,
     Chunk,
     DefaultSampling,
     Ending,
@@ -45,6 +47,7 @@ from miao_client.results import (
     GenerationState,
     Model,
     Output,
+    Said,
     Timings,
     Tokenization,
     TokenLogprobs,
@@ -58,6 +61,8 @@ __version__ = version("miao")
 
 __all__ = [
     "AlreadyExistsError",
+    "Answer",
+    "AnswerEnding",
     "AsyncClient",
     "AsyncGenerationStream",
     "AuthenticationError",
@@ -92,6 +97,8 @@ __all__ = [
     "PermissionDeniedError",
     "Priority",
     "Prompt",
+    "Ranking",
+    "Said",
     "Timings",
     "TokenIds",
     "TokenLogprobs",

@@ -34,6 +34,13 @@ class OnDisconnect(StrEnum):
     CONTINUE = "continue"
 
 
+class Ranking(StrEnum):
+    """What makes an answer the best."""
+
+    MEAN_LOGPROB = "mean_logprob"  # of its tokens
+    TOTAL_LOGPROB = "total_logprob"  # their sum, which favours short answers
+
+
 class GenerateOptions(TypedDict, total=False):
     """Arguments of `generate` and `create`. None is "not said"; 0 is a value."""
 
@@ -53,6 +60,10 @@ class GenerateOptions(TypedDict, total=False):
     stop_token_ids: Sequence[int] | None
     ignore_eos: bool | None
     logprobs: int | None  # 0: of the chosen token; n: and of the n likeliest
+    n: int | None  # answers to the prompt, each with draws of its own; to 16
+    best_of: int | None  # generate so many, to 16, and name the n best
+    ranking: Ranking | str | None  # what makes an answer the best
+    echo: bool | None  # stream the prompt's tokens before the answers
     priority: Priority | str | None
     timeout: float | None  # seconds from acceptance to the end; None: the client's
     queue_timeout: float | None  # seconds to wait for a worker
@@ -88,6 +99,10 @@ def submission(
     stop_token_ids: Sequence[int] | None = None,
     ignore_eos: bool | None = None,
     logprobs: int | None = None,
+    n: int | None = None,
+    best_of: int | None = None,
+    ranking: Ranking | str | None = None,
+    echo: bool | None = None,
     priority: Priority | str | None = None,
     timeout: float | None = None,
     queue_timeout: float | None = None,
@@ -104,6 +119,9 @@ def submission(
     write_prompt(spec, prompt)
     _set(spec, "spec", model=model, max_tokens=max_tokens, min_tokens=min_tokens)
     _set(spec, "spec", ignore_eos=ignore_eos, logprobs=logprobs)
+    _set(spec, "spec", n=n, best_of=best_of, echo=echo)
+    if ranking is not None:
+        spec.ranking = _RANKINGS[_choice(Ranking, ranking, "spec.ranking")]
     drawing = {
         "temperature": temperature,
         "top_p": top_p,
@@ -135,6 +153,10 @@ _PRIORITIES = {
     Priority.LOW: pb.PRIORITY_LOW,
     Priority.NORMAL: pb.PRIORITY_NORMAL,
     Priority.HIGH: pb.PRIORITY_HIGH,
+}
+_RANKINGS = {
+    Ranking.MEAN_LOGPROB: pb.RANKING_MEAN_LOGPROB,
+    Ranking.TOTAL_LOGPROB: pb.RANKING_TOTAL_LOGPROB,
 }
 _LEAVING: dict[OnDisconnect | None, pb.OnDisconnect] = {
     None: pb.ON_DISCONNECT_CONTINUE,  # the SDK comes back by itself, and cancels in words

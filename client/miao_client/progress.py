@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from miao.v1 import generation_pb2 as pb
 from miao_client import responses
 from miao_client.errors import DataLossError, InternalError
-from miao_client.results import Accepted, Chunk, Ending, GenerationResult, TokenLogprobs
+from miao_client.results import Accepted, Chunk, Ending, GenerationResult
+from miao_client.transcript import Transcript
 
 
 class Progress:
@@ -33,9 +34,8 @@ class Progress:
         self.ending: Ending | None = None
         self._after = after
         self._attempts = 0
-        self._texts: list[str] = []
-        self._token_ids: list[int] = []
-        self._logprobs: list[TokenLogprobs] = []
+        self._token_ids: list[int] = []  # of the stream, in its order
+        self._transcript = Transcript()
 
     @property
     def has_begun(self) -> bool:
@@ -62,10 +62,11 @@ class Progress:
     def result(self) -> GenerationResult:
         """All that has come so far."""
         accepted, ending = self.accepted, self.ending
+        answers = self._transcript.answers(ending)
         return GenerationResult(
-            text="".join(self._texts),
-            token_ids=tuple(self._token_ids),
-            logprobs=tuple(self._logprobs),
+            text=answers[0].text,
+            token_ids=answers[0].token_ids,
+            logprobs=answers[0].logprobs,
             finish_reason=ending.reason if ending else None,
             stopped_by=ending.stopped_by if ending else None,
             usage=ending.usage if ending else None,
@@ -75,6 +76,8 @@ class Progress:
             model=accepted.model if accepted else None,
             seed=accepted.seed if accepted else None,
             attempts=self._attempts,
+            answers=answers,
+            prompt=self._transcript.prompt(),
         )
 
     def _accept(self, message: pb.Accepted) -> None:
@@ -99,9 +102,8 @@ class Progress:
         chunk = _chunk(event, skip=self.seen - first)
         self.seen = chunk.sequence_number
         self.digest = event.output_digest or None  # 0: a service that says none
-        self._texts.append(chunk.text)
         self._token_ids.extend(chunk.token_ids)
-        self._logprobs.extend(chunk.logprobs)
+        self._transcript.add(chunk)
         return chunk
 
     def _compare(self, token_ids: Sequence[int], first: int) -> None:
@@ -141,4 +143,6 @@ def _chunk(event: pb.GenerationEvent, skip: int) -> Chunk:
         sequence_number=event.sequence_number,
         attempt=event.attempt,
         logprobs=responses.logprobs(tokens.logprobs[skip:]),
+        answer_index=tokens.answer_index,
+        is_prompt=tokens.is_prompt,
     )

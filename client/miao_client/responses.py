@@ -44,6 +44,7 @@ def accepted(message: pb.Accepted) -> results.Accepted:
         num_prompt_tokens=message.num_prompt_tokens,
         seed=message.seed,
         max_tokens=message.max_tokens,
+        num_echoed_tokens=message.num_echoed_tokens,
     )
 
 
@@ -60,15 +61,16 @@ def logprobs(messages: Iterable[pb.TokenLogprobs]) -> tuple[results.TokenLogprob
 
 def ending(message: pb.Finished) -> results.Ending:
     """How a generation ended."""
-    stopped_by = message.WhichOneof("stopped_by")
     failed = message.HasField("error")
     return results.Ending(
         reason=finish_reason(message.reason),
-        stopped_by=getattr(message, stopped_by) if stopped_by else None,
+        stopped_by=_stopped_by(message),
         usage=_usage(message.usage),
         timings=_timings(message.timings),
         error_code=_CODE_NAMES.get(message.error.code, "UNKNOWN") if failed else None,
         error_message=message.error.message if failed else None,
+        answers=tuple(map(_answer_ending, message.answers)),
+        best=tuple(message.best),
     )
 
 
@@ -110,8 +112,36 @@ def tokenization(message: models_pb.TokenizeResponse) -> results.Tokenization:
     )
 
 
+def _answer_ending(message: pb.AnswerEnd) -> results.AnswerEnding:
+    ranked = message.HasField("total_logprob")
+    return results.AnswerEnding(
+        reason=finish_reason(message.reason),
+        stopped_by=_stopped_by(message),
+        seed=message.seed,
+        total_logprob=message.total_logprob if ranked else None,
+    )
+
+
+def _stopped_by(message: pb.Finished | pb.AnswerEnd) -> str | int | None:
+    match message.WhichOneof("stopped_by"):
+        case "stop":
+            return message.stop
+        case "stop_token_id":
+            return message.stop_token_id
+    return None
+
+
 def _output(message: pb.Output) -> results.Output:
-    return results.Output(message.text, tuple(message.token_ids))
+    return results.Output(
+        message.text,
+        tuple(message.token_ids),
+        tuple(map(_said, message.others)),
+        _said(message.prompt) if message.HasField("prompt") else None,
+    )
+
+
+def _said(message: pb.Saying) -> results.Said:
+    return results.Said(message.text, tuple(message.token_ids))
 
 
 def _usage(message: pb.Usage) -> results.Usage:

@@ -53,6 +53,8 @@ class Chunk:
     sequence_number: int  # tokens so far, these included
     attempt: int  # which attempt of a worker made it, from 1
     logprobs: tuple[TokenLogprobs, ...] = ()
+    answer_index: int = 0  # which of several answers it belongs to
+    is_prompt: bool = False  # it belongs to none: it echoes the prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class Accepted:
     accept_time: datetime
     num_prompt_tokens: int
     seed: int
-    max_tokens: int
+    max_tokens: int  # of each answer
+    num_echoed_tokens: int = 0  # of the prompt, that come before the answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,16 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerEnding:
+    """How one of several answers ended."""
+
+    reason: FinishReason
+    stopped_by: str | int | None
+    seed: int  # a generation of one answer with it says the same
+    total_logprob: float | None = None  # of its tokens, with best_of
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """How a generation ended."""
 
@@ -96,12 +109,33 @@ class Ending:
     timings: Timings
     error_code: str | None = None  # a gRPC status code's name, with ERROR
     error_message: str | None = None
+    answers: tuple[AnswerEnding, ...] = ()  # by index, where several were generated
+    best: tuple[int, ...] = ()  # indices of the best answers, with best_of
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A text and its tokens."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Said):
+    """One answer to a prompt; `ending` is None for the only one, whose end is the generation's."""
+
+    index: int = 0
+    ending: AnswerEnding | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationResult:
     """All that a stream brought.
 
+    `text`, `token_ids` and `logprobs` are those of the first in `answers`: with
+    best_of these are the best, the best first, else all by their index.
     `finish_reason`, `usage` and `timings` are None when the stream broke before
     its end. `request_id`, `model` and `seed` are None when a stream was
     followed from a sequence number above 0: they come at its beginning.
@@ -119,14 +153,18 @@ class GenerationResult:
     model: str | None
     seed: int | None
     attempts: int  # of workers; 1 when nothing failed, 0 when none began
+    answers: tuple[Answer, ...] = ()
+    prompt: Said | None = None  # where it was echoed
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
     """What a generation has said so far."""
 
-    text: str
+    text: str  # of the first answer, as the tokens
     token_ids: tuple[int, ...]
+    others: tuple[Said, ...] = ()  # the other answers, by index
+    prompt: Said | None = None  # as far as it was echoed
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from miao.internal.v1.queue_pb2 import Job
 from miao.v1 import generation_pb2 as pb
 from miao_queue import records
 from miao_queue.records import Submission
+from miao_service import answers
 from miao_service.errors import InvalidRequestError, Violation
 from miao_service.models import ModelCatalog, ServedModel
 from miao_service.settings import ServiceSettings
@@ -57,10 +58,13 @@ class Resolver:
         async with asyncio.timeout(self._settings.redis_timeout_seconds):
             model = await self._catalog.resolve(spec.model, "spec.model")
         prompt = await self._prompt(model, spec)
-        _check_against_model(model, spec, prompt)
+        sampling = _sampling(model, spec)
+        _check_against_model(model, spec, prompt, sampling)
         request_id = request_id or secrets.token_urlsafe(16)
         generation_id = records.generation_id(tenant, request_id)
-        job = _job(model, spec, prompt, generation_id)
+        if not sampling.HasField("seed"):
+            sampling.seed = _default_seed(generation_id)
+        job = _job(model, spec, prompt, sampling)
         timeout_ms = self._timeout_ms(spec, time_remaining)
         return Submission(
             request_id=request_id,
@@ -73,6 +77,7 @@ class Resolver:
                 num_prompt_tokens=len(prompt),
                 seed=job.sampling.seed,
                 max_tokens=job.max_tokens,
+                num_echoed_tokens=len(prompt) - job.echo_from if job.HasField("echo_from") else 0,
             ),
             fingerprint=records.fingerprint(spec),
             timeout_ms=timeout_ms,
@@ -110,19 +115,22 @@ class Resolver:
         return max(1, int(self._settings.queue_timeout_seconds * 1000))
 
 
-def _job(
-    model: ServedModel, spec: pb.GenerationSpec, prompt: Sequence[int], generation_id: str
-) -> Job:
+def _sampling(model: ServedModel, spec: pb.GenerationSpec) -> pb.Sampling:
+    """What is in effect; without a seed where the spec has none."""
     sampling = pb.Sampling()
     for source in (_NEUTRAL_SAMPLING, model.card.default_sampling, spec.sampling):
         sampling.MergeFrom(source)
-    if not sampling.HasField("seed"):
-        sampling.seed = _default_seed(generation_id)
+    return sampling
+
+
+def _job(
+    model: ServedModel, spec: pb.GenerationSpec, prompt: Sequence[int], sampling: pb.Sampling
+) -> Job:
     stop_token_ids = set(spec.stop_token_ids)
     if not spec.ignore_eos:
         stop_token_ids.update(model.card.eos_token_ids)
     room = model.card.max_model_length - len(prompt)
-    return Job(
+    job = Job(
         prompt_token_ids=prompt,
         max_tokens=spec.max_tokens if spec.HasField("max_tokens") else room,
         min_tokens=spec.min_tokens,
@@ -130,7 +138,10 @@ def _job(
         stop=spec.stop,
         stop_token_ids=sorted(stop_token_ids),
         logprobs=spec.logprobs if spec.HasField("logprobs") else None,
+        echo_from=0 if spec.echo else None,
     )
+    answers.write(spec, job)
+    return job
 
 
 def _default_seed(generation_id: str) -> int:
@@ -143,9 +154,10 @@ def _default_seed(generation_id: str) -> int:
 
 
 def _check_against_model(
-    model: ServedModel, spec: pb.GenerationSpec, prompt: Sequence[int]
+    model: ServedModel, spec: pb.GenerationSpec, prompt: Sequence[int], sampling: pb.Sampling
 ) -> None:
     violations = [
+        *answers.violations(spec, sampling),
         *_outside_vocabulary(model, spec.token_ids.ids, "spec.token_ids.ids"),
         *_outside_vocabulary(model, spec.stop_token_ids, "spec.stop_token_ids"),
         *_outside_vocabulary(model, list(spec.sampling.logit_bias), "spec.sampling.logit_bias"),

@@ -166,16 +166,11 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """A field that is not honoured yet: refused unless empty, or neutral where one is named."""
-
-    neutral: float | None = None
+    """A field that is not honoured yet: refused unless empty."""
 
     def check(self, value: Any, path: str) -> Iterator[Violation]:
-        if self.neutral is None:
-            if value or isinstance(value, Message):
-                yield Violation(path, "not supported yet: leave it unset")
-        elif value != self.neutral:
-            yield Violation(path, f"not supported yet: only {self.neutral:g} is, not {value:g}")
+        if value or isinstance(value, Message):
+            yield Violation(path, "not supported yet: leave it unset")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from miao_service.rules import (
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 MAX_PAGE_SIZE = 1000
+MAX_ANSWERS = 16
 _DAY_SECONDS = 24 * 60 * 60
 _UINT32 = 2**32 - 1
 
@@ -73,7 +74,7 @@ SPEC = Fields(
         "stop_token_ids": Repeated(0, 64),
         "ignore_eos": Anything(),
         "logprobs": Between(0, 20),
-        "n": Unsupported(neutral=1),
+        "n": Between(1, MAX_ANSWERS),
         "response_format": Unsupported(),
         "tools": Unsupported(),
         "adapter": Unsupported(),
@@ -81,6 +82,9 @@ SPEC = Fields(
         "timeout": Seconds(_DAY_SECONDS),
         "queue_timeout": Seconds(_DAY_SECONDS),
         "on_disconnect": Known(pb.OnDisconnect),
+        "best_of": Between(1, MAX_ANSWERS),
+        "ranking": Known(pb.Ranking),
+        "echo": Anything(),
     },
     one_of=frozenset({"input"}),
 )

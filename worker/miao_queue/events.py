@@ -90,13 +90,21 @@ def after(payload: bytes, sequence_number: int) -> bytes | None:
 
 def output(payloads: Iterable[bytes]) -> pb.Output:
     """All that a journal's entries say together."""
-    texts: list[str] = []
+    answers: dict[int, pb.Saying] = {}
     result = pb.Output()
     for payload in payloads:
-        event = decode(payload)
-        texts.append(event.tokens.text)
-        result.token_ids.extend(event.tokens.token_ids)
-    result.text = "".join(texts)
+        tokens = decode(payload).tokens
+        if not tokens.token_ids:
+            continue
+        saying = result.prompt
+        if not tokens.is_prompt:
+            saying = answers.setdefault(tokens.answer_index, pb.Saying())
+        saying.text += tokens.text
+        saying.token_ids.extend(tokens.token_ids)
+    first = answers.pop(0, pb.Saying())
+    result.text = first.text
+    result.token_ids.extend(first.token_ids)
+    result.others.extend(answers[index] for index in sorted(answers))
     return result
 
 

@@ -75,7 +75,7 @@ class Record:
     queue: str  # the RQ queue's name
     status: Status
     attempt: int
-    tokens: int
+    tokens: int  # of its journal
     crashes: int  # of engines and workers while it ran, as far as not forgiven
     crashed_alone: bool  # whether nothing else was in the engine at the last of them
     accept_ms: int
@@ -171,18 +171,20 @@ def finished_message(
     *,
     cached_prompt_tokens: int = 0,
     error: pb.GenerationError | None = None,
-    tokens: int | None = None,
+    output_tokens: int | None = None,
     first_token_ms: int | None = None,
 ) -> pb.Finished:
     """The end of a generation, with its usage and where its time went.
 
-    All times in milliseconds of Redis's clock. `tokens` and `first_token_ms`
+    All times in milliseconds of Redis's clock. `output_tokens` and `first_token_ms`
     are given by a worker that knows better than the record.
     """
     finished = pb.Finished(reason=reason, error=error)
     finished.usage.prompt_tokens = record.accepted.num_prompt_tokens
     finished.usage.cached_prompt_tokens = cached_prompt_tokens
-    finished.usage.output_tokens = record.tokens if tokens is None else tokens
+    if output_tokens is None:
+        output_tokens = max(0, record.tokens - record.accepted.num_echoed_tokens)
+    finished.usage.output_tokens = output_tokens
     claimed_ms = now_ms if record.claimed_ms is None else record.claimed_ms
     finished.timings.queued.FromMilliseconds(max(0, claimed_ms - record.accept_ms))
     first_token_ms = record.first_token_ms if first_token_ms is None else first_token_ms

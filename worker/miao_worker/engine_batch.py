@@ -22,10 +22,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from miao_queue.claims import Claim, Crashes
+from miao_worker.answer import Answer
 from miao_worker.engine.types import SequenceOutput
 from miao_worker.engine_process import EngineProcess
 from miao_worker.execution import INTERNAL, Execution
 
+Brought = tuple[Answer, SequenceOutput]
 NoteCrashes = Callable[[Sequence[tuple[Claim, Crashes]]], None]
 
 _SUSPECT_AT = 2  # deaths
@@ -44,7 +46,8 @@ class EngineBatch:
         self._note_crashes = note_crashes
         self._lock = threading.Lock()
         self._members: dict[str, Execution] = {}  # by owner: all that should run
-        self._inside: dict[str, Execution] = {}  # by sequence id: those in the engine
+        # By sequence id: the answers that are in the engine, with their generation.
+        self._inside: dict[str, tuple[Execution, Answer]] = {}
         self._suspects: deque[Execution] = deque()
         self._alone: Execution | None = None
         self._has_entered = False  # the one that runs alone
@@ -71,25 +74,25 @@ class EngineBatch:
             self._members.pop(execution.claim.owner, None)
             self._leave(execution)
 
-    def receive(self, timeout_seconds: float) -> dict[Execution, list[SequenceOutput]]:
+    def retire(self, execution: Execution) -> None:
+        """Run its answers no longer that have ended, at a stop text the engine does not know."""
+        with self._lock:
+            for answer in execution.answers:
+                if answer.end is not None:
+                    self._take_out(answer)
+
+    def receive(self, timeout_seconds: float) -> dict[Execution, list[Brought]]:
         """What the next steps bring, by generation; empty after the timeout.
 
         Raises EngineDiedError: `restart` must follow.
         """
         self._isolate()
         steps = self._engine.receive(timeout_seconds, is_busy=bool(self._inside))
-        brought: dict[Execution, list[SequenceOutput]] = {}
+        brought: dict[Execution, list[Brought]] = {}
         with self._lock:
             for step in steps:
-                for output in step.outputs:
-                    execution = self._inside.get(output.sequence_id)
-                    if execution is None:
-                        continue  # it has left
-                    brought.setdefault(execution, []).append(output)
+                for execution in self._sort(step.outputs, brought):
                     execution.num_steps += 1
-                    if output.finish_reason is not None:
-                        self._members.pop(execution.claim.owner, None)
-                        self._leave(execution, tell=False)
         self._forgive(brought)
         return brought
 
@@ -100,7 +103,7 @@ class EngineBatch:
         """
         with self._lock:
             self._is_down = True
-            victims = list(self._inside.values())
+            victims = list(dict.fromkeys(execution for execution, _ in self._inside.values()))
             self._inside.clear()
             self._suspects.clear()
             self._alone = None
@@ -150,7 +153,7 @@ class EngineBatch:
                     if not self._suspects:
                         self._enter_all()
                     continue
-                for execution in list(self._inside.values()):
+                for execution in {execution for execution, _ in self._inside.values()}:
                     self._leave(execution)
                 self._alone, self._has_entered = suspect, False
             suspect.num_steps = 0
@@ -178,24 +181,48 @@ class EngineBatch:
 
     # With the lock held
 
+    def _sort(
+        self, outputs: Iterable[SequenceOutput], brought: dict[Execution, list[Brought]]
+    ) -> set[Execution]:
+        """Add a step's outputs to what was brought before; whom they belong to."""
+        owners = set()
+        for output in outputs:
+            if output.sequence_id not in self._inside:
+                continue  # it has left
+            execution, answer = self._inside[output.sequence_id]
+            owners.add(execution)
+            brought.setdefault(execution, []).append((answer, output))
+            if output.finish_reason is not None:
+                del self._inside[output.sequence_id]
+        return owners
+
     def _enter_all(self) -> None:
-        inside = {execution.claim.owner for execution in self._inside.values()}
+        inside = {execution for execution, _ in self._inside.values()}
         for execution in sorted(self._members.values(), key=_acceptance):
-            if execution.claim.owner not in inside:
+            if execution not in inside:
                 self._enter(execution)
 
     def _enter(self, execution: Execution) -> None:
+        execution.num_steps = 0
+        for answer in execution.answers:
+            if answer.runs:
+                self._put_in(execution, answer)
+
+    def _put_in(self, execution: Execution, answer: Answer) -> None:
         # An id of its own each time: what the engine still sends of an earlier
         # stay is not taken for this one's.
         self._num_sequences += 1
-        execution.num_steps = 0
-        execution.sequence_id = f"{execution.claim.owner}-{self._num_sequences}"
-        self._inside[execution.sequence_id] = execution
-        self._engine.add(execution.request())
+        answer.sequence_id = f"{execution.claim.owner}-{self._num_sequences}"
+        self._inside[answer.sequence_id] = (execution, answer)
+        self._engine.add(execution.request(answer))
 
-    def _leave(self, execution: Execution, *, tell: bool = True) -> None:
-        if self._inside.pop(execution.sequence_id, None) is not None and tell:
-            self._engine.cancel(execution.sequence_id)
+    def _leave(self, execution: Execution) -> None:
+        for answer in execution.answers:
+            self._take_out(answer)
+
+    def _take_out(self, answer: Answer) -> None:
+        if self._inside.pop(answer.sequence_id, None) is not None:
+            self._engine.cancel(answer.sequence_id)
 
 
 def failure_message(crashes: Crashes) -> str:

@@ -2,76 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
 from miao.v1 import generation_pb2 as pb
 from miao_queue import events
 from miao_queue.claims import Claim, Crashes, Entry
-from miao_worker.detokenizer import Detokenizer, StopTexts
-from miao_worker.engine.types import (
-    FinishReason,
-    SamplingParams,
-    SequenceOutput,
-    SequenceRequest,
-    TokenLogprobs,
-)
-
-TokenText = Callable[[int], str]
+from miao_worker.answer import Answer
+from miao_worker.engine.types import FinishReason, SamplingParams, SequenceOutput, SequenceRequest
+from miao_worker.prompt_echo import PromptEcho
+from miao_worker.ranking import best_answers
+from miao_worker.token_messages import TokenText
 
 FAILED_PRECONDITION, INTERNAL = 9, 13  # google.rpc.Code
 
-_REASONS = {
-    FinishReason.STOP: pb.FINISH_REASON_STOP,
-    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
-}
+_MAX_EVENT_TOKENS = 256
 
 
 class Execution:
-    """A claim, the tokens so far, and the entries that the journal should hold.
+    """A claim, its answers so far, and the entries that the journal should hold.
+
+    The journal holds the echoed prompt, then the answers' tokens in turns: the
+    next is said by the answer that has said the fewest, of those that have not
+    ended, the first of equals. So the order follows from the tokens alone, and an
+    answer that is ahead in the engine waits for the others.
 
     Entries are kept until the end, so that a journal which lost its tail can be
     written again.
     """
 
     def __init__(self, claim: Claim, tokenizer: Tokenizer, token_text: TokenText) -> None:
+        job, record = claim.job, claim.record
         self.claim = claim
         self.entries: list[Entry] = []
-        self.token_ids: list[int] = []
-        self.end: pb.Finished | None = None  # reason, stopped_by and error alone
-        self.sequence_id = ""  # in the engine; another for each stay there
-        self.num_steps = 0  # in this stay
-        record = claim.record
+        self.num_tokens = 0  # of the journal
+        self.end: pb.Finished | None = None  # without usage and timings
+        self.num_steps = 0  # in this stay in the engine
         self.crashes = Crashes(record.crashes, record.crashed_alone)
         self.cached_prompt_tokens = 0
-        self.first_token_ms = claim.record.first_token_ms
+        self.first_token_ms = record.first_token_ms
         self._digest = 0
-        self._token_text = token_text
-        self._detokenizer = Detokenizer(tokenizer, claim.job.prompt_token_ids)
-        self._stops = StopTexts(claim.job.stop)
+        self._echo = PromptEcho(job, tokenizer)
+        count = max(1, job.num_answers)
+        self.answers = [Answer(job, index, tokenizer, token_text) for index in range(count)]
         for entry in claim.entries:
             self._replay(entry)
-        self._find_end_in_journal()
+        for answer in self.answers:
+            answer.find_end()
+        self._find_end()
 
     @property
     def generation_id(self) -> str:
         return self.claim.record.generation_id
 
     @property
-    def num_tokens(self) -> int:
-        return len(self.token_ids)
+    def num_output_tokens(self) -> int:
+        """Tokens of all answers together."""
+        return sum(len(answer.token_ids) for answer in self.answers)
 
-    def request(self) -> SequenceRequest:
-        """What the engine has to run, from where the journal ends."""
+    def request(self, answer: Answer) -> SequenceRequest:
+        """What the engine has to run for an answer, from where that is."""
         job = self.claim.job
         return SequenceRequest(
-            sequence_id=self.sequence_id,
+            sequence_id=answer.sequence_id,
             prompt_token_ids=tuple(job.prompt_token_ids),
-            output_token_ids=tuple(self.token_ids),
+            output_token_ids=tuple(answer.computed_token_ids),
             sampling=SamplingParams(
                 max_tokens=job.max_tokens,
-                seed=job.sampling.seed,
+                seed=answer.seed,
                 temperature=job.sampling.temperature,
                 top_p=job.sampling.top_p,
                 top_k=job.sampling.top_k,
@@ -86,30 +85,27 @@ class Execution:
             ),
         )
 
-    def advance(self, outputs: Sequence[SequenceOutput], now_ms: int) -> Entry | None:
-        """Take what the engine brought; the entry that it makes, if it has tokens.
+    def advance(self, outputs: Sequence[tuple[Answer, SequenceOutput]], now_ms: int) -> list[Entry]:
+        """Take what the engine brought; the entries that it makes.
 
-        Sets `end` when the generation is over.
+        Sets `end` when the generation is over. An answer that fails ends it all.
         """
-        first = self.num_tokens
-        event = pb.Tokens()
-        for output in outputs:
-            if self.end is None:
-                self._take(output, event)
-        if self.end is not None and self.end.WhichOneof("stopped_by") != "stop":
-            self._add_text(event, self._detokenizer.flush())
-        if self.num_tokens == first:
-            return None
-        if self.first_token_ms is None:
+        first = len(self.entries)
+        failed: tuple[Answer, SequenceOutput] | None = None
+        for answer, output in outputs:
+            if output.num_cached_tokens is not None and answer.index == 0:
+                self.cached_prompt_tokens = output.num_cached_tokens
+            if output.finish_reason is FinishReason.ERROR:
+                failed = answer, output
+            answer.bring(output)
+        event = self._say_all()
+        if failed is not None and self.end is None:
+            self._fail(*failed, event)
+        self._write(event)
+        self._find_end()
+        if len(self.entries) > first and self.first_token_ms is None:
             self.first_token_ms = now_ms
-        if len(event.token_ids) == 1:
-            del event.text_lengths[:]
-        self._digest = events.digest(event.token_ids, self._digest)
-        attempt = self.claim.record.attempt
-        payload = events.tokens(self.num_tokens, attempt, event, self._digest)
-        entry = Entry(first, self.num_tokens, payload)
-        self.entries.append(entry)
-        return entry
+        return self.entries[first:]
 
     def entries_from(self, tokens: int) -> list[Entry]:
         """The entries that a journal which ends after so many tokens lacks."""
@@ -122,75 +118,79 @@ class Execution:
 
     def fail(self, code: int, message: str) -> None:
         """End with an error; the message is for the caller."""
-        self.end = pb.Finished(
-            reason=pb.FINISH_REASON_ERROR, error=pb.GenerationError(code=code, message=message)
-        )
+        self.end_early(pb.FINISH_REASON_ERROR)
+        assert self.end is not None
+        self.end.error.CopyFrom(pb.GenerationError(code=code, message=message))
 
-    def _take(self, output: SequenceOutput, event: pb.Tokens) -> None:
-        if output.num_cached_tokens is not None:
-            self.cached_prompt_tokens = output.num_cached_tokens
-        logprobs: Sequence[TokenLogprobs | None] = output.logprobs or [None] * len(output.token_ids)
-        for token_id, logprob in zip(output.token_ids, logprobs, strict=True):
-            self._take_token(token_id, logprob, event)
-            if self.end is not None:
-                return
-        if output.finish_reason is FinishReason.ERROR:
-            self.fail(INTERNAL, output.error or "the engine could not continue this generation")
-        elif output.finish_reason is not None:
-            self._end_by_engine(output.finish_reason)
+    def end_early(self, reason: pb.FinishReason) -> None:
+        """End before the answers do."""
+        self.end = pb.Finished(reason=reason, answers=self._answer_ends(reason))
 
-    def _take_token(self, token_id: int, logprob: TokenLogprobs | None, event: pb.Tokens) -> None:
-        piece = self._push(token_id)
-        event.token_ids.append(token_id)
-        event.text += piece
-        event.text_lengths.append(len(piece))
-        if logprob is not None:
-            event.logprobs.append(self._logprobs_message(logprob))
+    def _say_all(self) -> pb.Tokens:
+        """Write what can be said now; returns the last event, which is not written yet."""
+        event = pb.Tokens()
+        while not self._echo.is_complete:
+            event = self._room(event, pb.Tokens(is_prompt=True))
+            self._echo.say(event)
+        while (answer := self._next()) is not None and answer.has_ahead:
+            event = self._room(event, pb.Tokens(answer_index=answer.index))
+            answer.say(event)
+        return event
 
-    def _push(self, token_id: int) -> str:
-        self.token_ids.append(token_id)
-        text = self._detokenizer.push(token_id)
-        if self.num_tokens <= self.claim.job.min_tokens:
-            return text  # no stop takes effect yet
-        piece = self._stops.push(text)
-        if piece.stop is not None:
-            self.end = pb.Finished(reason=pb.FINISH_REASON_STOP, stop=piece.stop)
-        return piece.text
+    def _next(self) -> Answer | None:
+        """Whose turn it is; None where all have ended."""
+        speaking = [answer for answer in self.answers if answer.end is None]
+        return min(speaking, key=lambda answer: len(answer.token_ids), default=None)
 
-    def _add_text(self, event: pb.Tokens, text: str) -> None:
-        piece = self._stops.push(text)
-        if piece.stop is not None:
-            self.end = pb.Finished(reason=pb.FINISH_REASON_STOP, stop=piece.stop)
-        text = piece.text + self._stops.flush()
-        if text and event.token_ids:
-            event.text += text
-            event.text_lengths[-1] += len(text)
+    def _room(self, event: pb.Tokens, empty: pb.Tokens) -> pb.Tokens:
+        """The event itself where another token of its kind fits, else the empty one."""
+        is_same = event.answer_index == empty.answer_index and event.is_prompt == empty.is_prompt
+        if event.token_ids and is_same and len(event.token_ids) < _MAX_EVENT_TOKENS:
+            return event
+        self._write(event)
+        return empty
 
-    def _end_by_engine(self, reason: FinishReason) -> None:
-        self.end = pb.Finished(reason=_REASONS[reason])
-        if reason is FinishReason.STOP:
-            self.end.stop_token_id = self.token_ids[-1]
+    def _write(self, event: pb.Tokens) -> None:
+        """Make an entry of an event, unless it is empty."""
+        if not event.token_ids:
+            return
+        if len(event.token_ids) == 1:
+            del event.text_lengths[:]
+        first, attempt = self.num_tokens, self.claim.record.attempt
+        self.num_tokens += len(event.token_ids)
+        self._digest = events.digest(event.token_ids, self._digest)
+        payload = events.tokens(self.num_tokens, attempt, event, self._digest)
+        self.entries.append(Entry(first, self.num_tokens, payload))
+
+    def _fail(self, answer: Answer, output: SequenceOutput, event: pb.Tokens) -> None:
+        if event.answer_index == answer.index and not event.is_prompt:
+            answer.flush(event)
+        self.fail(INTERNAL, output.error or "the engine could not continue this generation")
+
+    def _find_end(self) -> None:
+        """The generation is over when all of its answers are."""
+        if self.end is not None or any(answer.end is None for answer in self.answers):
+            return
+        best = best_answers(self.claim.job, self.answers)
+        chosen = self.answers[best[0] if best else 0].end
+        assert chosen is not None
+        self.end = pb.Finished(best=best, answers=self._answer_ends(chosen.reason))
+        self.end.MergeFrom(chosen)
+
+    def _answer_ends(self, reason: pb.FinishReason) -> list[pb.AnswerEnd]:
+        """How each of several answers ended: for this reason, unless by itself."""
+        job = self.claim.job
+        if len(self.answers) == 1 and not job.num_best:
+            return []
+        return [answer.end_message(reason, ranked=job.num_best > 0) for answer in self.answers]
 
     def _replay(self, entry: Entry) -> None:
-        """Bring the text state to where the earlier attempt left it."""
+        """Bring the answers to where the earlier attempt left them."""
         self.entries.append(entry)
-        token_ids = events.decode(entry.payload).tokens.token_ids
-        self._digest = events.digest(token_ids, self._digest)
-        for token_id in token_ids:
-            self._push(token_id)
-
-    def _find_end_in_journal(self) -> None:
-        """An earlier attempt may have written the last token and not the end."""
-        if self.end is not None or not self.token_ids:
-            return
-        if self.token_ids[-1] in self.claim.job.stop_token_ids:
-            self._end_by_engine(FinishReason.STOP)
-        elif self.num_tokens >= self.claim.job.max_tokens:
-            self._end_by_engine(FinishReason.LENGTH)
-
-    def _logprobs_message(self, logprobs: TokenLogprobs) -> pb.TokenLogprobs:
-        top = [
-            pb.TopLogprob(token_id=token_id, logprob=logprob, text=self._token_text(token_id))
-            for token_id, logprob in logprobs.top
-        ]
-        return pb.TokenLogprobs(logprob=logprobs.logprob, top=top)
+        tokens = events.decode(entry.payload).tokens
+        self.num_tokens = entry.last
+        self._digest = events.digest(tokens.token_ids, self._digest)
+        if tokens.is_prompt:
+            self._echo.replay(tokens)
+        else:
+            self.answers[tokens.answer_index].replay(tokens)

@@ -22,8 +22,7 @@ from miao.v1 import generation_pb2 as pb
 from miao_queue import events, records
 from miao_queue.claims import Append, Claim, ClaimStore, Crashes, WriteCode
 from miao_worker.clock import RedisClock
-from miao_worker.engine.types import SequenceOutput
-from miao_worker.engine_batch import EngineBatch, failure_message
+from miao_worker.engine_batch import Brought, EngineBatch, failure_message
 from miao_worker.engine_process import EngineDiedError, EngineProcess
 from miao_worker.execution import FAILED_PRECONDITION, INTERNAL, Execution
 from miao_worker.served_models import ServedModels
@@ -85,12 +84,18 @@ class GenerationRunner:
 
     @property
     def num_running(self) -> int:
+        """Generations."""
         return len(self._running)
+
+    @property
+    def num_sequences(self) -> int:
+        """Answers of the generations that run."""
+        return sum(len(execution.answers) for execution in list(self._running.values()))
 
     @property
     def may_add(self) -> bool:
         """Whether there is room for another, and all that run may run together."""
-        has_room = self.num_running < self._settings.engine.max_sequences
+        has_room = self.num_sequences < self._settings.engine.max_sequences
         return has_room and not self._batch.is_isolating
 
     def claims_held(self) -> list[Claim]:
@@ -139,7 +144,7 @@ class GenerationRunner:
                 except EngineDiedError:
                     self._restart_engine()
 
-    def _publish(self, brought: Mapping[Execution, Sequence[SequenceOutput]]) -> None:
+    def _publish(self, brought: Mapping[Execution, Sequence[Brought]]) -> None:
         """Append all that came, in one call for the whole batch."""
         appends: list[tuple[Execution, Append]] = []
         now_ms = self._clock.now_ms()
@@ -148,11 +153,13 @@ class GenerationRunner:
             if owner not in self._running:  # lost in the moment when it was added
                 self._batch.remove(execution)
                 continue
-            entry = execution.advance(outputs, now_ms)
+            entries = execution.advance(outputs, now_ms)
             if execution.end is not None:
-                self._batch.remove(execution)  # at a stop text the engine does not know
-            if entry is not None:
-                appends.append((execution, Append(execution.generation_id, owner, entry)))
+                self._batch.remove(execution)
+            else:
+                self._batch.retire(execution)
+            identity = execution.generation_id, owner
+            appends += [(execution, Append(*identity, entry)) for entry in entries]
         self._append(appends)
 
     def _append(self, appends: Sequence[tuple[Execution, Append]]) -> None:
@@ -217,7 +224,7 @@ class GenerationRunner:
             execution.fail(INTERNAL, failure_message(execution.crashes))
 
     def _end(self, execution: Execution, reason: pb.FinishReason) -> None:
-        execution.end = pb.Finished(reason=reason)
+        execution.end_early(reason)
         self._batch.remove(execution)
 
     def _cancel(self, generation_id: str) -> None:
@@ -249,7 +256,7 @@ class GenerationRunner:
             claim.record,
             end.reason,
             self._clock.now_ms(),
-            tokens=execution.num_tokens,
+            output_tokens=execution.num_output_tokens,
             cached_prompt_tokens=execution.cached_prompt_tokens,
             first_token_ms=execution.first_token_ms,
         )

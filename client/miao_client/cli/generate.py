@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from miao_client.cli import arguments, output
-from miao_client.options import Priority
+from miao_client.options import Priority, Ranking
 from miao_client.prompts import Message, Prompt
 from miao_client.sync.client import Client
 from miao_client.sync.stream import GenerationStream
@@ -34,6 +34,12 @@ def generate(
     min_tokens: arguments.MinTokens = None,
     seed: arguments.Seed = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends it; repeatable.")] = None,
+    n: Annotated[int | None, typer.Option("-n", help="How many answers to give, to 16.")] = None,
+    best_of: Annotated[
+        int | None, typer.Option(help="Generate so many answers and show the n best.")
+    ] = None,
+    ranking: Annotated[Ranking | None, typer.Option(help="What makes an answer the best.")] = None,
+    echo: Annotated[bool, typer.Option("--echo", help="Show the prompt too.")] = False,
     priority: Annotated[Priority | None, typer.Option(help="Who goes first.")] = None,
     timeout: arguments.Timeout = None,
     chat: Annotated[bool, typer.Option("--chat", help="Ask through the chat template.")] = False,
@@ -55,9 +61,16 @@ def generate(
             min_tokens=min_tokens,
             seed=seed,
             stop=stop,
+            n=n,
+            best_of=best_of,
+            ranking=ranking,
+            echo=echo or None,
             priority=priority,
         )
-        show(stream, json)
+        if not json and max(n or 1, best_of or 1) > 1:
+            show_answers(stream)
+        else:
+            show(stream, json)
 
 
 def show(stream: GenerationStream, json: bool) -> None:
@@ -74,6 +87,16 @@ def show(stream: GenerationStream, json: bool) -> None:
         finally:
             if begun:
                 output.write_text("\n")
+
+
+def show_answers(stream: GenerationStream) -> None:
+    """Print several answers, one below the other, when all have come."""
+    with stream:
+        result = stream.result()
+        if result.prompt is not None:
+            output.write_text(f"{result.prompt.text}\n")
+        for answer in result.answers:
+            output.write_text(f"[{answer.index + 1}] {answer.text}\n")
 
 
 def _prompt(text: str, chat: bool, system: str | None) -> Prompt:

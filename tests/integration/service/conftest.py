@@ -138,7 +138,7 @@ class ScriptedWorker:
 
     def finish(self, claimed: Claimed, reason: pb.FinishReason = pb.FINISH_REASON_STOP) -> None:
         finished = records.finished_message(
-            claimed.record, reason, claimed.record.accept_ms + 5, tokens=claimed.tokens
+            claimed.record, reason, claimed.record.accept_ms + 5, output_tokens=claimed.tokens
         )
         event = events.finished(claimed.tokens, claimed.record.attempt, finished)
         code, _ = self._finish(

@@ -116,6 +116,7 @@ def test_whatever_bytes_make_is_taken_or_refused(payload: bytes) -> None:
     [
         {"sampling": {"repetition_penalty": 10, "presence_penalty": -2, "frequency_penalty": 2}},
         {"sampling": {"logit_bias": dict.fromkeys(range(1024), 100.0)}},
+        {"n": 16, "best_of": 16, "ranking": pb.RANKING_TOTAL_LOGPROB, "echo": True},
         {"n": 1, "min_tokens": 0, "max_tokens": 1, "logprobs": 0},
         {"stop": ["x" * 256] * 16, "stop_token_ids": range(64)},
         {"priority": pb.PRIORITY_LOW, "on_disconnect": pb.ON_DISCONNECT_CONTINUE},

@@ -149,7 +149,7 @@ class Harness:
 def assert_whole(one: Execution) -> None:
     assert one.end is not None
     assert one.end.reason == pb.FINISH_REASON_LENGTH
-    assert one.token_ids == list(range(one.claim.job.max_tokens))
+    assert one.answers[0].token_ids == list(range(one.claim.job.max_tokens))
 
 
 def test_one_death_stops_nobody() -> None:
@@ -195,7 +195,7 @@ def test_a_poison_ends_after_three_deaths_and_its_neighbours_do_not(
     harness.run([poison, *neighbours])
     assert poison.end is not None
     assert poison.end.error.message == "the engine failed 3 times while it ran"
-    assert poison.token_ids == list(range(position))
+    assert poison.answers[0].token_ids == list(range(position))
     for one in neighbours:
         assert_whole(one)
     assert len(engine.deaths) == 3
@@ -229,7 +229,7 @@ def test_whatever_dies_all_but_the_poison_say_everything_once(
         blamed = any(death == {i} for death in engine.deaths)
         if not lethal and not blamed:
             assert_whole(one)
-        assert one.token_ids == list(range(len(one.token_ids)))
+        assert one.answers[0].token_ids == list(range(len(one.answers[0].token_ids)))
         if lethal:
             assert one.end is not None
             assert one.end.reason == pb.FINISH_REASON_ERROR

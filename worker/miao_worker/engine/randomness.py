@@ -20,6 +20,11 @@ def uniform(seed: int, position: int) -> float:
     return ((bits >> (64 - _UNIFORM_BITS)) + 0.5) * 2.0**-_UNIFORM_BITS
 
 
+def derived_seed(seed: int, index: int) -> int:
+    """The seed of answer `index` to one prompt: 64 bits; that of the first is `seed` itself."""
+    return seed if index == 0 else _mix(_mix(seed & _MASK) + index * _GOLDEN_GAMMA & _MASK)
+
+
 def _mix(value: int) -> int:
     """SplitMix64's finalizer, a bijection of 64-bit words."""
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
