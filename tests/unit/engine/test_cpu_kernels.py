@@ -201,3 +201,21 @@ def test_a_broken_file_is_passed_over(tmp_path: Path, monkeypatch, caplog):
     monkeypatch.setattr(kernels, "_FOLDER", tmp_path)
     assert kernels.available() == ()
     assert "_kernels_generic.so" in caplog.text
+
+
+@level
+@pytest.mark.parametrize(("rows", "n"), [(1, 1), (3, 5000), (40, 9000)])
+def test_row_maxima(functions, rows, n):
+    torch.manual_seed(0)
+    x = torch.randn(rows, n).mul(20).round()  # with equal values
+    best, places = functions.row_maxima(x)
+    assert torch.equal(best, x.amax(dim=1))
+    assert places.tolist() == [row.index(max(row)) for row in x.tolist()]
+
+
+@level
+def test_row_maxima_tell_what_is_not_finite(functions):
+    x = torch.zeros(4, 5000)
+    x[0, 4999], x[1, 3], x[2] = math.nan, math.inf, -math.inf
+    best, _ = functions.row_maxima(x)
+    assert torch.isfinite(best).tolist() == [False, False, False, True]

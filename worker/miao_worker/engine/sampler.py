@@ -16,6 +16,7 @@ from torch import Tensor
 
 from miao_worker.engine.adjustments import adjusted
 from miao_worker.engine.batch import Proposal
+from miao_worker.engine.cpu import kernels
 from miao_worker.engine.logprobs import LogprobTable
 from miao_worker.engine.randomness import uniform
 from miao_worker.engine.sequence import Sequence
@@ -112,7 +113,7 @@ class Sampler:
     ) -> tuple[Tensor, Tensor]:
         """Tokens (rows,) int64, and whether the row's logits were finite (rows,)."""
         scores = adjusted(logits, sequences, proposed)
-        best, token_ids = scores.max(dim=-1)  # greedy for all; also finds what is not finite
+        best, token_ids = _row_maxima(scores)  # greedy for all; also finds what is not finite
         random_rows = self._random_rows([s.sampling for s in sequences], logits.device)
         if random_rows is not None:
             drawn = _draw(scores, random_rows, sequences, proposed)
@@ -130,6 +131,14 @@ class Sampler:
             rows = _gather_random_rows(params, device)
             self._cached = (params, rows)
         return rows
+
+
+def _row_maxima(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row's largest score, NaN where it has one, and its first place."""
+    functions = kernels.load() if scores.device.type == "cpu" else None
+    if functions is None or scores.dtype != torch.float32:
+        return scores.max(dim=-1)
+    return functions.row_maxima(scores.contiguous())
 
 
 def _gather_random_rows(params: list[SamplingParams], device: torch.device) -> _RandomRows | None:

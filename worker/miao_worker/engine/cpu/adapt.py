@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from miao_worker.engine.cpu import kernels
 from miao_worker.engine.cpu.decoder import Decoder, DecoderLayer, GatedLinear, Linear
+from miao_worker.engine.cpu.fused_layers import FusedLayers
 from miao_worker.engine.cpu.kernels import Kernels, LayerStruct
 from miao_worker.engine.cpu.linears import LinearScheme
 from miao_worker.engine.cpu.products import ProductLinear
@@ -76,17 +77,22 @@ class Adapter:
     def decoder(self) -> Decoder:
         base, head = self._model.model, self._model.lm_head
         layers = tuple(self._layer(i, base.layers) for i in range(len(base.layers)))
+        final_norm, eps = self._norm_weight(base.norm), _eps(base.norm)
+        fused = None
+        if FusedLayers.serve(layers):
+            fused = FusedLayers(self._kernels, layers, final_norm, eps)
         return Decoder(
             kernels=self._kernels,
             embedding=base.embed_tokens,
             layers=layers,
-            final_norm=self._norm_weight(base.norm),
+            final_norm=final_norm,
             head=(self._scheme.head or self._scheme.linear)(head.weight.detach(), _bias(head)),
-            norm_eps=_eps(base.norm),
+            norm_eps=eps,
             dtype=self._scheme.activations,
             vocab_size=head.out_features,
             final_softcap=getattr(self._config, "final_logit_softcapping", None),
             kept=tuple(self._kept),
+            fused=fused,
         )
 
     def _layer(self, index: int, layers: nn.ModuleList) -> DecoderLayer:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from miao_worker.engine.cpu.kernels import Kernels, LayerStruct, StepStruct
 
 Linear = Callable[[Tensor], Tensor]
+FusedForward = Callable[[Tensor, StepStruct, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Decoder:
     vocab_size: int
     final_softcap: float | None
     kept: tuple[object, ...]  # memory that the kernels' structures point to
+    fused: FusedForward | None = None  # all layers in one call, where their kernels allow it
 
     def forward(self, token_ids: Tensor, step: StepStruct, wanted: Tensor | None) -> Tensor:
         """Logits of the wanted tokens. Shapes: token_ids (tokens,), wanted (n,), None for all.
@@ -54,6 +56,11 @@ class Decoder:
         Returns (n, vocab). The last layer's MLP runs for the wanted tokens alone.
         """
         residual = self.embedding(token_ids).float()
+        if self.fused is not None:
+            return self._logits(self.fused(residual, step, wanted))
+        return self._logits(self._run_layers(residual, step, wanted))
+
+    def _run_layers(self, residual: Tensor, step: StepStruct, wanted: Tensor | None) -> Tensor:
         x = self._like(residual)
         self._add_norm(residual, None, None, self.layers[0].attention_norm, x)
         last = len(self.layers) - 1
@@ -68,12 +75,17 @@ class Decoder:
                 attended = attended.index_select(0, wanted)
                 x = self._like(residual)
                 if not len(residual):
-                    return x.new_empty(0, self.vocab_size)
+                    return x
             delta = layer.output(attended)
             self._add_norm(residual, delta, layer.after_attention_norm, layer.mlp_norm, x)
             delta = layer.down(layer.gate_up(x))
             following = self.final_norm if i == last else self.layers[i + 1].attention_norm
             self._add_norm(residual, delta, layer.after_mlp_norm, following, x)
+        return x
+
+    def _logits(self, x: Tensor) -> Tensor:
+        if not len(x):
+            return x.new_empty(0, self.vocab_size)
         logits = self.head(x)
         if self.final_softcap is not None:
             logits = torch.tanh(logits / self.final_softcap) * self.final_softcap

@@ -483,6 +483,19 @@ static void attend(const Layer *l, const Step *step, int64_t sequence, int64_t t
     }
 }
 
+/* Work that is done before another thread has woken stays with this one. */
+#define SMALL_PRODUCT 400000 /* multiplications */
+#define SMALL_ATTENTION 100000 /* the keys that all queries see, times heads times dim */
+
+static int is_small_attention(const Layer *l, const Step *step) {
+    int64_t keys = 0;
+    for (int64_t t = 0; t < step->num_tasks; t++) {
+        const int64_t *task = step->tasks + t * 3;
+        keys += (step->positions[task[1] + task[2] - 1] + 1) * task[2];
+    }
+    return keys * l->heads * l->dim < SMALL_ATTENTION;
+}
+
 /* A layer's attention for one step.
  *
  * qkv (tokens, heads + 2 kv_heads, dim) as the projection gives it; queries (tokens, heads,
@@ -491,7 +504,7 @@ static void attend(const Layer *l, const Step *step, int64_t sequence, int64_t t
  */
 void miao_attention(const Layer *l, const Step *step, const void *qkv, void *queries, void *out) {
     int64_t work = step->num_tasks * l->kv_heads;
-#pragma omp parallel
+#pragma omp parallel if (!is_small_attention(l, step))
     {
         Scratch scratch;
 #pragma omp for schedule(static)
@@ -687,7 +700,7 @@ void miao_product(const Product *p, const void *x, void *out, int64_t rows, int6
     const char *values = p->is_int8 ? (const char *)rounded : x, *packed = p->packed;
     /* Handed out in portions: a thread whose core does something else holds nobody up. */
     int64_t portion = p->panels / 24 > 1 ? p->panels / 24 : 1;
-#pragma omp parallel
+#pragma omp parallel if (rows * p->in * p->out > SMALL_PRODUCT)
     {
         float sums[BLOCK_ROWS * PANEL];
         if (p->is_int8) {
@@ -722,4 +735,124 @@ void miao_product(const Product *p, const void *x, void *out, int64_t rows, int6
     }
 }
 
+/* ---- all layers in one call -------------------------------------------------------- */
+
+typedef struct {
+    const Layer *attention;
+    const Product *qkv, *output, *gate_up, *down;
+    const float *attention_norm, *mlp_norm;             /* (hidden,) */
+    const float *after_attention_norm, *after_mlp_norm; /* (hidden,) or NULL */
+} LayerWeights;
+
+typedef struct {
+    int64_t num_layers, hidden;
+    double norm_eps;
+    const LayerWeights *layers;
+    const float *final_norm; /* (hidden,) */
+} Layers;
+
+/* The parts of the working memory, each behind the one before. */
+typedef struct {
+    char *x, *qkv, *queries, *attended, *delta, *gated, *scratch;
+    int64_t bytes;
+} Work;
+
+static char *reserve(Work *w, char *base, int64_t bytes) {
+    char *at = base + w->bytes;
+    w->bytes += (bytes + 63) / 64 * 64;
+    return at;
+}
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static Work divide(const Layers *m, int64_t tokens, char *base) {
+    int64_t qkv = 0, heads = 0, gated = 0, in = 0, is_int8 = 0;
+    for (int64_t i = 0; i < m->num_layers; i++) {
+        const LayerWeights *w = m->layers + i;
+        qkv = larger(qkv, w->qkv->out);
+        heads = larger(heads, w->output->in);
+        gated = larger(gated, w->down->in);
+        in = larger(in, larger(larger(w->qkv->in, w->output->in), w->down->in));
+        is_int8 |= w->qkv->is_int8 | w->output->is_int8 | w->gate_up->is_int8 | w->down->is_int8;
+    }
+    Work w = {0};
+    w.x = reserve(&w, base, tokens * m->hidden * 2);
+    w.qkv = reserve(&w, base, tokens * qkv * 2);
+    w.queries = reserve(&w, base, tokens * heads * 2);
+    w.attended = reserve(&w, base, tokens * heads * 2);
+    w.delta = reserve(&w, base, tokens * m->hidden * 2);
+    w.gated = reserve(&w, base, tokens * gated * 2);
+    w.scratch = reserve(&w, base, is_int8 ? tokens * (in + 4) : 0);
+    return w;
+}
+
+/* Bytes of working memory that so many tokens take. */
+int64_t miao_layers_bytes(const Layers *m, int64_t tokens) { return divide(m, tokens, 0).bytes; }
+
+/* Keep the wanted rows, which ascend, of x (rows, bytes). */
+static void keep_rows(void *x, const int64_t *wanted, int64_t count, int64_t bytes) {
+    for (int64_t i = 0; i < count; i++)
+        if (wanted[i] != i)
+            memcpy((char *)x + i * bytes, (char *)x + wanted[i] * bytes, bytes);
+}
+
+/* From the embeddings, residual (tokens, hidden) float32, to out (wanted, hidden): what the
+ * language-model head takes. `wanted` (num_wanted,) ascends, and is not read where all are
+ * wanted. The last layer's MLP runs for the wanted tokens alone. Activations are bfloat16. */
+void miao_layers(const Layers *m, const Step *step, float *residual, const int64_t *wanted,
+                 int64_t num_wanted, void *memory, void *out) {
+    int64_t tokens = step->num_tokens, last = m->num_layers - 1, hidden = m->hidden;
+    Work w = divide(m, tokens, memory);
+    miao_add_rms_norm(residual, 0, 0, m->layers[0].attention_norm, m->norm_eps, w.x, tokens,
+                      hidden, BFLOAT16);
+    for (int64_t i = 0; i <= last; i++) {
+        const LayerWeights *l = m->layers + i;
+        miao_product(l->qkv, w.x, w.qkv, tokens, BFLOAT16, w.scratch);
+        miao_attention(l->attention, step, w.qkv, w.queries, w.attended);
+        if (i == last && num_wanted < tokens) {
+            tokens = num_wanted;
+            keep_rows(residual, wanted, tokens, hidden * 4);
+            keep_rows(w.attended, wanted, tokens, l->output->in * 2);
+        }
+        if (!tokens) return;
+        miao_product(l->output, w.attended, w.delta, tokens, BFLOAT16, w.scratch);
+        miao_add_rms_norm(residual, w.delta, l->after_attention_norm, l->mlp_norm, m->norm_eps,
+                          w.x, tokens, hidden, BFLOAT16);
+        miao_product(l->gate_up, w.x, w.gated, tokens, BFLOAT16, w.scratch);
+        miao_product(l->down, w.gated, w.delta, tokens, BFLOAT16, w.scratch);
+        miao_add_rms_norm(residual, w.delta, l->after_mlp_norm,
+                          i == last ? m->final_norm : l[1].attention_norm, m->norm_eps,
+                          i == last ? out : w.x, tokens, hidden, BFLOAT16);
+    }
+}
+
 #endif
+
+/* ---- sampling ------------------------------------------------------------------------ */
+
+/* Each row's first largest value and its place, of x (rows, n) float32. A row with NaN gives
+ * NaN. */
+void miao_row_maxima(const float *x, int64_t rows, int64_t n, float *best, int64_t *places) {
+#pragma omp parallel for if (rows * n > 100000)
+    for (int64_t r = 0; r < rows; r++) {
+        const float *row = x + r * n;
+        float most = -INFINITY, poison = 0;
+        int64_t place = 0;
+        for (int64_t from = 0; from < n; from += 4096) {
+            int64_t to = from + 4096 < n ? from + 4096 : n;
+            float here = -INFINITY;
+#pragma omp simd reduction(max : here) reduction(+ : poison)
+            for (int64_t i = from; i < to; i++) {
+                here = row[i] > here ? row[i] : here;
+                poison += row[i] != row[i] ? 1.0f : 0.0f;
+            }
+            if (here > most) {
+                most = here;
+                place = from;
+                while (row[place] != most) place++;
+            }
+        }
+        best[r] = poison > 0 ? NAN : most;
+        places[r] = place;
+    }
+}

@@ -69,6 +69,28 @@ class ProductStruct(ctypes.Structure):
     )  # fmt: skip
 
 
+class LayerWeightsStruct(ctypes.Structure):
+    """`LayerWeights` of kernels.c."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_void_p) for name in (
+            "attention", "qkv", "output", "gate_up", "down", "attention_norm", "mlp_norm",
+            "after_attention_norm", "after_mlp_norm")
+    )  # fmt: skip
+
+
+class LayersStruct(ctypes.Structure):
+    """`Layers` of kernels.c."""
+
+    _fields_ = (
+        ("num_layers", ctypes.c_int64),
+        ("hidden", ctypes.c_int64),
+        ("norm_eps", ctypes.c_double),
+        ("layers", ctypes.c_void_p),
+        ("final_norm", ctypes.c_void_p),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Kernels:
     """The functions of one compiled level, on contiguous tensors."""
@@ -145,6 +167,44 @@ class Kernels:
             struct, x.data_ptr(), out.data_ptr(), rows, _DTYPES[out.dtype], scratch.data_ptr()
         )
 
+    def layers_bytes(self, struct: LayersStruct, tokens: int) -> int:
+        """Working memory that all layers take for so many tokens."""
+        return int(self._library.miao_layers_bytes(ctypes.addressof(struct), tokens))
+
+    def layers(
+        self,
+        struct: LayersStruct,
+        step: StepStruct,
+        residual: Tensor,
+        wanted: Tensor | None,
+        work: Tensor,
+        out: Tensor,
+    ) -> None:
+        """All layers of a decoder, from embeddings to what the head takes.
+
+        Shapes: residual (tokens, hidden) float32, used up; wanted (n,) ascending, None
+        for all; out (n, hidden) bfloat16; work of `layers_bytes`.
+        """
+        self._library.miao_layers(
+            ctypes.addressof(struct),
+            ctypes.addressof(step),
+            residual.data_ptr(),
+            None if wanted is None else wanted.data_ptr(),
+            len(out),
+            work.data_ptr(),
+            out.data_ptr(),
+        )
+
+    def row_maxima(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Each row's largest value, NaN where it has one, and its first place.
+
+        Shapes: x (rows, n) float32 contiguous; returns (rows,) float32 and (rows,) int64.
+        """
+        rows, n = x.shape
+        best, places = x.new_empty(rows), x.new_empty(rows, dtype=torch.int64)
+        self._library.miao_row_maxima(x.data_ptr(), rows, n, best.data_ptr(), places.data_ptr())
+        return best, places
+
 
 def num_panels(out_features: int, is_gated: bool) -> int:
     """Panels that hold so many outputs; those of a gate take half of each."""
@@ -191,11 +251,15 @@ def _open(path: Path) -> ctypes.CDLL:
         ("miao_attention", [pointer] * 5),
         ("miao_pack", [pointer, *[integer] * 4, pointer]),
         ("miao_product", [*[pointer] * 3, integer, integer, pointer]),
+        ("miao_layers_bytes", [pointer, integer]),
+        ("miao_layers", [*[pointer] * 4, integer, pointer, pointer]),
+        ("miao_row_maxima", [pointer, integer, integer, pointer, pointer]),
     ):
         function = getattr(library, name, None)
         if function is None:
             continue  # products are of the first level alone
-        function.argtypes, function.restype = arguments, None
+        function.argtypes = arguments
+        function.restype = integer if name == "miao_layers_bytes" else None
     return library
 
 

@@ -65,7 +65,7 @@ class ProductLinear(nn.Module):
             *(None if each is None else each.data_ptr()
               for each in (packed, padded_bias, scales, sums)),
         )  # fmt: skip
-        self._address = ctypes.addressof(self._struct)
+        self.address = ctypes.addressof(self._struct)  # of `Product`, for kernels that call it
 
     @staticmethod
     def serves(weight: Tensor) -> bool:
@@ -78,7 +78,7 @@ class ProductLinear(nn.Module):
         rows = x.numel() // self.in_features
         if rows:
             scratch = x.new_empty(rows * self._scratch_bytes, dtype=torch.uint8)
-            self._functions.product(self._address, x, out, rows, scratch)
+            self._functions.product(self.address, x, out, rows, scratch)
         return out
 
 
