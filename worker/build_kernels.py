@@ -24,7 +24,13 @@ _FOLDER = Path("worker/miao_worker/engine/cpu")
 _FLAGS = ["-O3", "-std=gnu11", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
 _LEVELS: dict[str, dict[str, list[str]]] = {
     "x86_64": {
-        "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512", "-mavx512bf16", "-mavx512vnni"],
+        "avx512": [
+            "-march=x86-64-v4",
+            "-mprefer-vector-width=512",
+            "-mavx512bf16",
+            "-mavx512vnni",
+            "-mavx512vbmi",
+        ],
         "avx2": ["-march=x86-64-v3"],
     },
     "aarch64": {"generic": []},
@@ -52,17 +58,18 @@ def compile_kernels(root: Path) -> list[Path]:
     levels = _LEVELS.get(platform.machine(), {})
     if compiler is None or sys.platform != "linux":
         return []
-    source = root / _FOLDER / "kernels.c"
     built = []
     for level, flags in levels.items():
         target = root / _FOLDER / f"_kernels_{level}.so"
-        if _compile(compiler, flags, source, target):
+        if _compile(compiler, flags, root / _FOLDER, target):
             built.append(target)
     return built
 
 
-def _compile(compiler: str, flags: list[str], source: Path, target: Path) -> bool:
-    checksum = hashlib.sha256(source.read_bytes()).hexdigest()
+def _compile(compiler: str, flags: list[str], folder: Path, target: Path) -> bool:
+    source = folder / "kernels.c"  # includes the others
+    sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.c")))
+    checksum = hashlib.sha256(sources).hexdigest()
     flags = [*flags, f'-DMIAO_SOURCE="{checksum}"']
     compiled, linked = target.with_suffix(".o"), target.with_suffix(".new")
     try:

@@ -7,13 +7,13 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from redis.exceptions import RedisError
 
 from miao_queue import connection
 from miao_queue.connection import RedisUrlError
-from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, EngineConfig
+from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, EngineConfig, Quantization
 from miao_worker.settings import WorkerSettings
 
 _GIB = 1 << 30
@@ -83,6 +83,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             max_sequences=arguments.max_sequences,
             max_batch_tokens=arguments.max_batch_tokens,
             prefix_cache=not arguments.no_prefix_cache,
+            cpu_kernels=not arguments.no_cpu_kernels,
             num_threads=arguments.num_threads,
             **speculation_settings(arguments),
         ),
@@ -174,8 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     option("--dtype", default="auto", choices=["auto", "bfloat16", "float16", "float32"])
     option(
         "--quantize",
-        choices=["int8"],
-        help="round weights and activations of the linear layers at load",
+        choices=get_args(Quantization),
+        help="round the linear layers at load: weights and activations, or weights alone",
     )
     option(
         "--max-sequences",
@@ -193,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--cache-gib", type=_positive, help="size of the KV pool; unset: a share of the memory")
     option("--block-size", type=_count, default=defaults.block_size, help="tokens in a KV block")
     option("--no-prefix-cache", action="store_true", help="share no prompt prefixes")
+    option("--no-cpu-kernels", action="store_true", help="on a CPU, use torch's operations alone")
     option("--num-threads", type=_count, help="CPU threads of the engine")
     add_speculation_options(engine)
     return parser

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Quantization = Literal["int8", "int8-weight", "int4-weight", "fp8"]
+
 MAX_SPECULATIVE_TOKENS = 32  # proposed for one sequence in one step
 
 
@@ -15,11 +17,13 @@ class EngineConfig:
     model: a Hugging Face name or a folder.
     device: "cpu", "cuda", "cuda:1"; None takes CUDA where there is one.
     dtype: "auto" (the checkpoint's), "bfloat16", "float16", "float32".
-    quantize: "int8" rounds weights and activations of the linear layers to 8 bits at load.
+    quantize: what the linear layers are rounded to at load. "int8": weights and activations,
+        "int8-weight" and "int4-weight": weights alone; "fp8": weights and activations to
+        8-bit floats, on GPUs that have them.
     cache_bytes: size of the KV pool; None takes a share of the free memory.
     max_model_length: tokens of prompt and output together; None takes the model's.
     max_batch_tokens: tokens computed in one step; longer prompts are prefilled in chunks.
-    cpu_kernels: on a CPU, run on the compiled kernels the models that they serve.
+    cpu_kernels: on a CPU, use the compiled kernels and products where they serve.
     overlap: schedule a step while the one before still runs, so that the device never
         waits; tokens come one step later. None: on CUDA. Rests where there is speculation.
     num_threads: CPU threads of the matrix products; None leaves torch's choice.
@@ -32,7 +36,7 @@ class EngineConfig:
     model: str
     device: str | None = None
     dtype: str = "auto"
-    quantize: Literal["int8"] | None = None
+    quantize: Quantization | None = None
     block_size: int = 16
     cache_bytes: int | None = None
     max_model_length: int | None = None

@@ -105,7 +105,7 @@ def _dtype(config: EngineConfig) -> torch.dtype | str:
     if config.quantize is not None:  # rounded from 16 bits, whatever the checkpoint has
         if name not in ("auto", "bfloat16"):
             raise ModelLoadError(
-                f"dtype is {name}; {config.quantize} goes with bfloat16 activations alone."
+                f"dtype is {name}; quantize {config.quantize} starts from bfloat16 alone."
             )
         return torch.bfloat16
     if name == "auto":

@@ -13,13 +13,14 @@ from miao_worker.engine.attention import BATCH_ARGUMENT, PagedAttention
 from miao_worker.engine.batch import Batch, ModelRunner
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.cpu.fusion import Fusion
-from miao_worker.engine.cpu.linears import LinearScheme, choose_scheme
+from miao_worker.engine.cpu.linears import LinearScheme
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.kv_pool import KVPool
 from miao_worker.engine.loader import load_model, resolve_device
 from miao_worker.engine.memory import pool_blocks
 from miao_worker.engine.model_probe import ModelFacts, probe
 from miao_worker.engine.packing import BlockTables, Packer
+from miao_worker.engine.quantization import choose_scheme
 from miao_worker.engine.speculation.settings import check_speculation
 
 _AT_LEAST_ONE = (
@@ -66,7 +67,7 @@ class _Loaded:
     def of(cls, config: EngineConfig, device: torch.device) -> _Loaded:
         model = load_model(config, device)
         facts = probe(model, config.model)
-        scheme = choose_scheme(model, config.quantize)
+        scheme = choose_scheme(model, config.quantize, config.cpu_kernels)
         if scheme is not None:
             facts = replace(facts, dtype=scheme.activations)
         wanted = config.cpu_kernels

@@ -628,6 +628,8 @@ static void block_int8(int rows, const char *x, int64_t row_bytes, const char *p
 #undef IS_INT8
 }
 
+#endif
+
 /* Bias, scales and activation on a block's sums, and out with them. */
 static void finish_block(const Product *p, int64_t panel, float *sums, int rows,
                          const float *row_scales, void *out, int64_t row, int64_t out_dtype) {
@@ -672,6 +674,8 @@ static void finish_block(const Product *p, int64_t panel, float *sums, int rows,
         }
     }
 }
+
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
 
 /* x (n,) rounded to 8 bits: x ~ (u - 128) * scale. */
 static float quantize_row(const bf16 *x, uint8_t *u, int64_t n) {
@@ -856,3 +860,5 @@ void miao_row_maxima(const float *x, int64_t rows, int64_t n, float *best, int64
         places[r] = place;
     }
 }
+
+#include "weights.c"

@@ -23,7 +23,13 @@ MAX_HEAD_DIM = 256
 
 # Best first, each with what it asks of the CPU. The names are those of the files.
 _LEVELS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("avx512", frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "fma"})),
+    (
+        "avx512",
+        frozenset(
+            {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}
+            | {"avx512_bf16", "avx512_vnni", "avx512vbmi"}
+        ),
+    ),
     ("avx2", frozenset({"avx2", "fma", "f16c"})),
     ("generic", frozenset()),
 )
@@ -88,6 +94,16 @@ class LayersStruct(ctypes.Structure):
         ("norm_eps", ctypes.c_double),
         ("layers", ctypes.c_void_p),
         ("final_norm", ctypes.c_void_p),
+    )
+
+
+class WeightProductStruct(ctypes.Structure):
+    """`WeightProduct` of weights.c."""
+
+    _fields_ = (
+        ("plain", ProductStruct),
+        *((name, ctypes.c_int64) for name in ("bits", "group", "dtype")),
+        *((name, ctypes.c_void_p) for name in ("scales", "packed")),
     )
 
 
@@ -205,6 +221,64 @@ class Kernels:
         self._library.miao_row_maxima(x.data_ptr(), rows, n, best.data_ptr(), places.data_ptr())
         return best, places
 
+    @property
+    def has_narrow_weights(self) -> bool:
+        """Whether products on 8 or 4-bit weights take bfloat16 activations; float32 always."""
+        return hasattr(self._library, "miao_has_narrow_weights")
+
+    def round_groups(
+        self, weight: Tensor, group: int, codes: Tensor, scales: Tensor, middles: Tensor
+    ) -> None:
+        """Round a weight (out, in) to 4 bits; codes (out, in), the others (out, in / group)."""
+        out, in_ = weight.shape
+        self._library.miao_round_groups(
+            weight.data_ptr(),
+            out,
+            in_,
+            group,
+            _DTYPES[weight.dtype],
+            codes.data_ptr(),
+            scales.data_ptr(),
+            middles.data_ptr(),
+        )
+
+    def weight_pack(
+        self,
+        values: Tensor,
+        scales: Tensor | None,
+        middles: Tensor | None,
+        *,
+        group: int,
+        activations: torch.dtype,
+        is_gated: bool,
+        packed: Tensor,
+    ) -> None:
+        """Bring rounded values (out, in) into panels; see weights.c for what they are.
+
+        4 bits have scales and middles (out, in / group), bfloat16; 8 bits neither.
+        """
+        out, in_ = values.shape
+        self._library.miao_weight_pack(
+            values.data_ptr(),
+            None if scales is None else scales.data_ptr(),
+            None if middles is None else middles.data_ptr(),
+            out,
+            in_,
+            8 if scales is None else 4,
+            group,
+            _DTYPES[activations],
+            int(is_gated),
+            packed.data_ptr(),
+        )
+
+    def weight_product(
+        self, struct: int, x: Tensor, out: Tensor, rows: int, scratch: Tensor
+    ) -> None:
+        """Out = x W^T by the `WeightProductStruct` at the address `struct`."""
+        self._library.miao_weight_product(
+            struct, x.data_ptr(), out.data_ptr(), rows, _DTYPES[out.dtype], scratch.data_ptr()
+        )
+
 
 def num_panels(out_features: int, is_gated: bool) -> int:
     """Panels that hold so many outputs; those of a gate take half of each."""
@@ -241,7 +315,8 @@ def _open(path: Path) -> ctypes.CDLL:
     ctypes.CDLL(_loaded_openmp(), mode=ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL(str(path))
     source = ctypes.c_char * 64
-    checksum = hashlib.sha256((_FOLDER / "kernels.c").read_bytes()).hexdigest()
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.c")))
+    checksum = hashlib.sha256(sources).hexdigest()
     if source.in_dll(library, "miao_source").raw.decode() != checksum:
         raise OSError("they were compiled from another version; install the package again")
     pointer, integer, double = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
@@ -254,6 +329,9 @@ def _open(path: Path) -> ctypes.CDLL:
         ("miao_layers_bytes", [pointer, integer]),
         ("miao_layers", [*[pointer] * 4, integer, pointer, pointer]),
         ("miao_row_maxima", [pointer, integer, integer, pointer, pointer]),
+        ("miao_round_groups", [pointer, *[integer] * 4, *[pointer] * 3]),
+        ("miao_weight_pack", [*[pointer] * 3, *[integer] * 6, pointer]),
+        ("miao_weight_product", [*[pointer] * 3, integer, integer, pointer]),
     ):
         function = getattr(library, name, None)
         if function is None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -32,6 +32,7 @@ from transformers.pytorch_utils import Conv1D
 from miao_worker.engine.cpu import kernels
 from miao_worker.engine.cpu.kernels import Kernels
 from miao_worker.engine.cpu.products import ProductLinear
+from miao_worker.engine.cpu.weights import WeightLinear
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.memory import free_bytes
 
@@ -125,6 +126,11 @@ class LinearScheme:
 
     def replace_in(self, model: PreTrainedModel) -> None:
         """Replace the model's layers, in place."""
+        head = model.get_output_embeddings()
+        if self.head is not None and type(head) is nn.Linear:
+            weight, bias = _tensors(head)
+            assert weight is not None
+            model.set_output_embeddings(self.head(weight, bias))
         _replace(model, (nn.Linear, Conv1D), self.linear)
         if self.widens:
             _replace(model, (nn.Embedding,), WidenedEmbedding)
@@ -132,23 +138,19 @@ class LinearScheme:
 
 
 def choose_scheme(
-    model: PreTrainedModel, quantize: Literal["int8"] | None = None
+    model: PreTrainedModel, quantize: str | None = None, may_use_kernels: bool = True
 ) -> LinearScheme | None:
     """The layers that this machine gains by; None where the model's own are as good.
 
-    Raises ModelLoadError where the machine does not have what `quantize` needs.
+    The model is on the CPU. Raises ModelLoadError where the machine does not have
+    what `quantize` needs.
     """
-    functions = kernels.load() if model.device.type == "cpu" else None
+    functions = kernels.load() if may_use_kernels else None
+    if quantize is not None:
+        return _quantized_scheme(functions, quantize)
     if functions is not None and not functions.has_products:
         functions = None
-    if quantize is not None:
-        if functions is None:
-            raise ModelLoadError(
-                f"quantize is {quantize}; it needs a CPU with AVX-512 BF16 and VNNI and the "
-                "compiled kernels, and would gain nothing here."
-            )
-        return product_scheme(functions, is_int8=True)
-    if model.dtype == torch.float32 or model.device.type != "cpu" or not _is_available():
+    if model.dtype == torch.float32 or not _is_available():
         return None
     native = model.dtype == torch.bfloat16 and _multiplies_bfloat16()
     dtype = torch.bfloat16 if native else torch.float32
@@ -159,6 +161,52 @@ def choose_scheme(
         return product_scheme(functions) if functions else LinearScheme(dtype, PackedLinear)
     is_cached = packed_bytes <= _CACHE_BYTES
     return LinearScheme(dtype, partial(WidenedLinear, is_cached=is_cached), widens=True)
+
+
+def _quantized_scheme(functions: Kernels | None, quantize: str) -> LinearScheme:
+    if quantize == "fp8":
+        raise ModelLoadError("quantize is fp8, which CPUs have no products for; use a GPU or int8.")
+    if quantize == "int8":
+        if functions is not None and functions.has_products:
+            return product_scheme(functions, is_int8=True)
+        raise ModelLoadError(
+            "quantize is int8; it needs a CPU with AVX-512 BF16 and VNNI and the compiled "
+            "kernels, and would gain nothing here."
+        )
+    if functions is None:
+        raise ModelLoadError(
+            f"quantize is {quantize}; on a CPU it needs the compiled kernels, which are "
+            "switched off, not built or not for it."
+        )
+    return weight_scheme(functions, bits=4 if quantize == "int4-weight" else 8)
+
+
+def weight_scheme(functions: Kernels, *, bits: int) -> LinearScheme:
+    """8 or 4-bit weights under activations that stay as they are; the head has 8 bits."""
+    is_narrow = functions.has_narrow_weights
+    dtype = torch.bfloat16 if is_narrow else torch.float32
+    left_as_is: LinearFactory = PackedLinear if is_narrow else WidenedLinear
+
+    def linear(
+        weight: Tensor, bias: Tensor | None, bits: int = bits, out_dtype: torch.dtype = dtype
+    ) -> nn.Module:
+        if not WeightLinear.serves(weight):
+            return left_as_is(weight, bias)
+        return WeightLinear(
+            functions, weight, bias, bits=bits, activations=dtype, out_dtype=out_dtype
+        )
+
+    def gated(weight: Tensor, bias: Tensor | None, activation: str) -> nn.Module:
+        return WeightLinear(functions, weight, bias, bits=bits, gate=activation, activations=dtype)
+
+    return LinearScheme(
+        dtype,
+        linear,
+        is_rounded=True,
+        widens=not is_narrow,
+        gated=gated,
+        head=partial(linear, bits=8, out_dtype=torch.float32),
+    )
 
 
 def product_scheme(functions: Kernels, *, is_int8: bool = False) -> LinearScheme:

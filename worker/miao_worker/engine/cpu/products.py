@@ -44,14 +44,14 @@ class ProductLinear(nn.Module):
         self._functions = functions
         self._out_dtype = out_dtype
         panels = num_panels(rows, gate is not None)
-        order = _panel_order(rows, panels, gate is not None)
+        order = panel_order(rows, panels, gate is not None)
         scales = sums = None
         values = weight.contiguous()
         if is_int8:
             values, scale = quantize(weight)
             scales = scale[order].contiguous()
             sums = values.sum(dim=1, dtype=torch.int32)[order].contiguous()
-        packed = _large_pages(panels * _PANEL * self.in_features * values.itemsize)
+        packed = large_pages(panels * _PANEL * self.in_features * values.itemsize)
         functions.pack(values, gate is not None, packed)
         padded_bias = None if bias is None else bias.float()[order].contiguous()
         self._kept = (packed, scales, sums, padded_bias)
@@ -90,7 +90,7 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     return rounded.to(torch.int8), scale
 
 
-def _panel_order(rows: int, panels: int, is_gated: bool) -> Tensor:
+def panel_order(rows: int, panels: int, is_gated: bool) -> Tensor:
     """Which of the weight's rows stands at each place; padding repeats the last one."""
     places = torch.arange(panels * _PANEL)
     if not is_gated:
@@ -100,7 +100,7 @@ def _panel_order(rows: int, panels: int, is_gated: bool) -> Tensor:
     return torch.where(lane < 16, within, within + rows // 2)
 
 
-def _large_pages(num_bytes: int) -> Tensor:
+def large_pages(num_bytes: int) -> Tensor:
     """Memory whose reading does not wait for page tables, where the system grants it."""
     size = -(-(num_bytes + _READ_AHEAD) // _LARGE_PAGE) * _LARGE_PAGE
     # Private: shared memory gets large pages by another rule, which is mostly off.

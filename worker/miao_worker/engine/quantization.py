@@ -1,0 +1,23 @@
+"""Which linear layers a model gets on its device."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from miao_worker.engine import cuda_linears
+from miao_worker.engine.config import Quantization
+from miao_worker.engine.cpu import linears
+from miao_worker.engine.cpu.linears import LinearScheme
+
+
+def choose_scheme(
+    model: PreTrainedModel, quantize: Quantization | None, cpu_kernels: bool = True
+) -> LinearScheme | None:
+    """The layers to put in place of the model's; None where its own are as good.
+
+    `cpu_kernels`: whether the compiled ones may be used.
+    Raises ModelLoadError where the device does not have what `quantize` needs.
+    """
+    if model.device.type == "cpu":
+        return linears.choose_scheme(model, quantize, cpu_kernels)
+    return None if quantize is None else cuda_linears.scheme(model.device, quantize)
