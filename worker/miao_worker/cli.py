@@ -85,6 +85,9 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             prefix_cache=not arguments.no_prefix_cache,
             cpu_kernels=not arguments.no_cpu_kernels,
             num_threads=arguments.num_threads,
+            attention=arguments.attention,
+            cuda_graphs=not arguments.no_cuda_graphs,
+            overlap=False if arguments.no_overlap else None,
             **speculation_settings(arguments),
         ),
         lease_seconds=arguments.lease_seconds,
@@ -197,6 +200,15 @@ def _parser() -> argparse.ArgumentParser:
     option("--no-cpu-kernels", action="store_true", help="on a CPU, use torch's operations alone")
     option("--num-threads", type=_count, help="CPU threads of the engine")
     add_speculation_options(engine)
+    option = parser.add_argument_group("GPUs").add_argument
+    option(
+        "--attention",
+        choices=["auto", "triton", "torch"],
+        default=defaults.attention,
+        help="auto: the Triton kernels where Triton is installed and they serve the model",
+    )
+    option("--no-cuda-graphs", action="store_true", help="launch each kernel of a decode step")
+    option("--no-overlap", action="store_true", help="schedule a step when the one before is done")
     return parser
 
 

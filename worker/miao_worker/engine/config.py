@@ -24,6 +24,9 @@ class EngineConfig:
     max_model_length: tokens of prompt and output together; None takes the model's.
     max_batch_tokens: tokens computed in one step; longer prompts are prefilled in chunks.
     cpu_kernels: on a CPU, use the compiled kernels and products where they serve.
+    attention: on a GPU, "triton" (kernels of this package), "torch" (torch's own
+        operations), or "auto": triton where it is installed and serves the model.
+    cuda_graphs: with triton's attention, replay recorded graphs in steps that only decode.
     overlap: schedule a step while the one before still runs, so that the device never
         waits; tokens come one step later. None: on CUDA. Rests where there is speculation.
     num_threads: CPU threads of the matrix products; None leaves torch's choice.
@@ -44,6 +47,8 @@ class EngineConfig:
     max_batch_tokens: int = 2048
     prefix_cache: bool = True
     cpu_kernels: bool = True
+    attention: str = "auto"
+    cuda_graphs: bool = True
     overlap: bool | None = None
     num_threads: int | None = None
     speculation: str = "off"

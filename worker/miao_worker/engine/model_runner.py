@@ -9,17 +9,21 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from miao_worker.engine.attention import BATCH_ARGUMENT, PagedAttention
+from miao_worker.engine.attention import BATCH_ARGUMENT, AttentionBackend, PagedAttention
 from miao_worker.engine.batch import Batch, ModelRunner
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.cpu.fusion import Fusion
 from miao_worker.engine.cpu.linears import LinearScheme
+from miao_worker.engine.cuda.attention import TritonAttention, uses_triton
+from miao_worker.engine.cuda.graphs import Capture, CudaCapture, DecodeGraphs, record_graphs
+from miao_worker.engine.cuda.step import KernelStep, kernel_step
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.kv_pool import KVPool
 from miao_worker.engine.loader import load_model, resolve_device
 from miao_worker.engine.memory import pool_blocks
 from miao_worker.engine.model_probe import ModelFacts, probe
-from miao_worker.engine.packing import BlockTables, Packer
+from miao_worker.engine.packing import BlockTables, Packer, token_ids_of
+from miao_worker.engine.paged_batch import PagedBatch
 from miao_worker.engine.quantization import choose_scheme
 from miao_worker.engine.speculation.settings import check_speculation
 
@@ -86,7 +90,17 @@ class _Loaded:
             model = load_model(config, model.device)  # it was taken apart
         if self.scheme is not None:
             self.scheme.replace_in(model)
-        return TransformersRunner(model, facts, pool, length, config.max_sequences)
+        runner = TransformersRunner(
+            model,
+            facts,
+            pool,
+            length,
+            config.max_sequences,
+            on_triton=uses_triton(facts, model.device, config.attention),
+        )
+        if config.cuda_graphs and model.device.type == "cuda":
+            runner.record_graphs(CudaCapture(model.device))
+        return runner
 
 
 def _check_settings(config: EngineConfig) -> None:
@@ -132,31 +146,81 @@ class TransformersRunner:
         pool: KVPool,
         max_model_length: int,
         max_sequences: int,
+        *,
+        on_triton: bool = False,
     ) -> None:
+        """`on_triton`: the attention runs on the Triton kernels."""
         self._model = model
         self._takes_logits_to_keep = facts.takes_logits_to_keep
         self._pool = pool
+        self._on_triton = on_triton
+        self._graphs: DecodeGraphs | None = None
+        self._max_sequences = max_sequences
         self.max_model_length = max_model_length
         self.vocab_size = facts.vocab_size
         self.num_blocks = pool.num_blocks
         self.device = pool.device
         self.dtype = pool.dtype
-        tables = BlockTables(max_sequences, -(-max_model_length // pool.block_size))
+        self._max_blocks = -(-max_model_length // pool.block_size)
+        tables = BlockTables(max_sequences, self._max_blocks)
         self._packer = Packer(tables, pool.block_size, pool.dtype, pool.device)
+
+    @torch.inference_mode()
+    def record_graphs(self, capture: Capture) -> None:
+        """Run steps that only decode as graphs from now on, if the model can be recorded.
+
+        Only the Triton kernels have the same shapes in every step.
+        """
+        if self._on_triton:
+            self._graphs = record_graphs(
+                self._decode,
+                capture,
+                max_rows=self._max_sequences,
+                max_blocks=self._max_blocks,
+                num_slots=self._pool.num_blocks * self._pool.block_size,
+                device=self.device,
+            )
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> Tensor:
         """Compute the batch. Returns logits (len(batch.sampled), vocab)."""
+        if self._graphs is not None and not batch.prefills:
+            paged = self._packer.place(batch)
+            logits = self._graphs.run(token_ids_of(batch), paged, batch.carried)
+            if logits is not None:
+                return logits
         packed = self._packer.pack(batch)
-        output = self._model(
-            input_ids=packed.token_ids,
-            position_ids=packed.positions,
-            use_cache=False,
-            **({"logits_to_keep": packed.sampled} if self._takes_logits_to_keep else {}),
-            **{BATCH_ARGUMENT: PagedAttention(self._pool, packed.paged)},
+        logits = self._forward(
+            packed.token_ids, packed.positions, self._attention(packed.paged), packed.sampled
         )
-        logits: Tensor = output.logits[0]
         return logits if self._takes_logits_to_keep else logits.index_select(0, packed.sampled)
 
     def erase(self, blocks: Items[int]) -> None:
         self._pool.erase(blocks)
+
+    def _attention(self, paged: PagedBatch) -> AttentionBackend:
+        if self._on_triton:
+            return TritonAttention(self._pool, kernel_step(paged))
+        return PagedAttention(self._pool, paged)
+
+    def _decode(self, token_ids: Tensor, positions: Tensor, step: KernelStep) -> Tensor:
+        attention = TritonAttention(self._pool, step)
+        return self._forward(token_ids[None], positions[None], attention, 0)
+
+    def _forward(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        attention: AttentionBackend,
+        wanted: Tensor | int,
+    ) -> Tensor:
+        """Logits of the wanted tokens, or of all where the model cannot choose or for 0."""
+        output = self._model(
+            input_ids=token_ids,
+            position_ids=positions,
+            use_cache=False,
+            **({"logits_to_keep": wanted} if self._takes_logits_to_keep else {}),
+            **{BATCH_ARGUMENT: attention},
+        )
+        logits: Tensor = output.logits[0]
+        return logits

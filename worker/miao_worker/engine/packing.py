@@ -72,12 +72,25 @@ class Packer:
         self._device = device
 
     def pack(self, batch: Batch) -> PackedBatch:
+        paged = self.place(batch)
+        token_ids = self._to_device(token_ids_of(batch))
+        if batch.carried is not None:
+            batch.carried.fill_(token_ids)
+        return PackedBatch(
+            token_ids=token_ids[None],
+            positions=self._to_device(paged.positions)[None],
+            sampled=self._to_device(sampled_places(batch)),
+            paged=paged,
+        )
+
+    def place(self, batch: Batch) -> PagedBatch:
+        """Where the batch's tokens stand; nothing is sent to the device yet."""
         rows = batch.decode_rows
         positions, chunks = self._positions(batch), self._chunks(batch)
         lengths = positions[: len(rows)] + 1
         width = int(lengths.max() - 1) // self._block_size + 1 if len(lengths) else 0
         tables = self._tables.lines(rows, width)
-        paged = PagedBatch(
+        return PagedBatch(
             positions=positions,
             blocks=self._blocks(tables, positions, chunks),
             tables=tables,
@@ -86,15 +99,6 @@ class Packer:
             block_size=self._block_size,
             dtype=self._dtype,
             device=self._device,
-        )
-        token_ids = self._to_device(token_ids_of(batch))
-        if batch.carried is not None:
-            batch.carried.fill_(token_ids)
-        return PackedBatch(
-            token_ids=token_ids[None],
-            positions=self._to_device(positions)[None],
-            sampled=self._to_device(sampled_places(batch)),
-            paged=paged,
         )
 
     def _positions(self, batch: Batch) -> Indices:

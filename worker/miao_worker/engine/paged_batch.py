@@ -105,13 +105,13 @@ class PagedBatch:
     ) -> None:
         self.num_decodes = len(lengths)
         self.chunks = chunks
-        self._positions = positions
-        self._blocks = blocks
-        self._tables = tables
-        self._lengths = lengths
-        self._block_size = block_size
+        self.positions = positions
+        self.blocks = blocks
+        self.tables = tables
+        self.lengths = lengths
+        self.block_size = block_size
         self._dtype = dtype
-        self._device = device
+        self.device = device
         self._write_indices: dict[int, Tensor] = {}
         self._groups: dict[tuple[int | None, int], list[DecodeGroup]] = {}
 
@@ -120,17 +120,17 @@ class PagedBatch:
         index = self._write_indices.get(kv_heads)
         if index is None:
             heads = np.arange(kv_heads)[:, None]
-            offsets = self._positions % self._block_size
-            lines = (self._blocks * kv_heads + heads) * self._block_size + offsets
-            index = self._write_indices[kv_heads] = _tensor(lines.ravel(), self._device)
+            offsets = self.positions % self.block_size
+            lines = (self.blocks * kv_heads + heads) * self.block_size + offsets
+            index = self._write_indices[kv_heads] = _tensor(lines.ravel(), self.device)
         return index
 
     def decode_groups(self, window: int | None, kv_heads: int) -> list[DecodeGroup]:
         """The decodes, split where padding to the longest would waste more than it saves."""
         groups = self._groups.get((window, kv_heads))
         if groups is None:
-            first = self._first_positions(window) // self._block_size
-            counts = -(-self._lengths // self._block_size) - first
+            first = self._first_positions(window) // self.block_size
+            counts = -(-self.lengths // self.block_size) - first
             groups = [
                 self._decode_group(rows, first[rows], int(counts[rows].max()), window, kv_heads)
                 for rows in _split_by_size(counts)
@@ -141,25 +141,25 @@ class PagedBatch:
     def _first_positions(self, window: int | None) -> Indices:
         """The first position that each decode attends to."""
         if window is None:
-            return np.zeros_like(self._lengths)
-        return np.maximum(self._lengths - window, 0)
+            return np.zeros_like(self.lengths)
+        return np.maximum(self.lengths - window, 0)
 
     def _decode_group(
         self, rows: Indices, first: Indices, num_blocks: int, window: int | None, kv_heads: int
     ) -> DecodeGroup:
         columns = first[:, None] + np.arange(num_blocks)  # (n, blocks)
-        last = (self._lengths[rows, None] - 1) // self._block_size
+        last = (self.lengths[rows, None] - 1) // self.block_size
         padded = np.minimum(columns, last)  # with a block of the sequence's own, masked below
-        blocks = self._tables[rows[:, None], padded]
+        blocks = self.tables[rows[:, None], padded]
         pairs = blocks[:, None, :] * kv_heads + np.arange(kv_heads)[None, :, None]
-        positions = columns[:, :, None] * self._block_size + np.arange(self._block_size)
+        positions = columns[:, :, None] * self.block_size + np.arange(self.block_size)
         positions = positions.reshape(len(rows), -1)
-        allowed = positions < self._lengths[rows, None]
+        allowed = positions < self.lengths[rows, None]
         allowed &= positions >= self._first_positions(window)[rows, None]
         return DecodeGroup(
-            rows=_tensor(rows, self._device),
-            block_index=_tensor(pairs.ravel(), self._device),
-            mask=_additive(allowed, self._dtype, self._device)[:, None, None, :],
+            rows=_tensor(rows, self.device),
+            block_index=_tensor(pairs.ravel(), self.device),
+            mask=_additive(allowed, self._dtype, self.device)[:, None, None, :],
         )
 
 

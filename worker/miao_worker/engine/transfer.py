@@ -22,6 +22,12 @@ def upload(values: npt.NDArray[Any], device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def send(values: npt.NDArray[Any], target: Tensor) -> None:
+    """Put the values in the place of those that `target` has; as `upload`."""
+    tensor = torch.from_numpy(values)
+    target.copy_(tensor.pin_memory() if target.is_cuda else tensor, non_blocking=True)
+
+
 class Download:
     """Tensors on their way to the host, behind what was queued on the device before."""
 
