@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from miao_queue import connection
 from miao_queue.connection import RedisUrlError
-from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, EngineConfig, Quantization
+from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, CacheDtype, EngineConfig, Quantization
 from miao_worker.settings import WorkerSettings
 
 _GIB = 1 << 30
@@ -77,6 +77,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             device=arguments.device,
             dtype=arguments.dtype,
             quantize=arguments.quantize,
+            kv_cache_dtype=arguments.kv_cache_dtype,
             block_size=arguments.block_size,
             cache_bytes=None if cache is None else int(cache * _GIB),
             max_model_length=arguments.max_model_length,
@@ -195,6 +196,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     option("--max-model-length", type=_count, help="tokens of prompt and output together")
     option("--cache-gib", type=_positive, help="size of the KV pool; unset: a share of the memory")
+    option(
+        "--kv-cache-dtype",
+        choices=get_args(CacheDtype),
+        default="auto",
+        help="int8: keys and values rounded, with a scale for each token and head",
+    )
     option("--block-size", type=_count, default=defaults.block_size, help="tokens in a KV block")
     option("--no-prefix-cache", action="store_true", help="share no prompt prefixes")
     option("--no-cpu-kernels", action="store_true", help="on a CPU, use torch's operations alone")

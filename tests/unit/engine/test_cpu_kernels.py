@@ -61,6 +61,7 @@ class Shape:
     window: int = 0
     softcap: float = 0.0
     is_normed: bool = False
+    is_rounded: bool = False
 
 
 @level
@@ -73,6 +74,8 @@ class Shape:
         Shape(heads=4, kv_heads=4, dim=80, rotary_dim=32, window=50),
         Shape(dim=128, rotary_dim=128, softcap=5.0, block_size=32),
         Shape(dim=256, rotary_dim=256, is_normed=True, window=7, softcap=3.0),
+        Shape(is_rounded=True),
+        Shape(heads=4, kv_heads=4, dim=80, rotary_dim=32, window=50, is_rounded=True),
     ],
     ids=str,
 )
@@ -106,7 +109,9 @@ class Memory:
         shuffled = np.random.default_rng(0).permutation(num_blocks)
         self.tables = shuffled.reshape(len(lengths), width).astype(np.int64)
         size = num_blocks * shape.kv_heads * shape.block_size * shape.dim
-        self.keys, self.values = torch.zeros(size, dtype=dtype), torch.zeros(size, dtype=dtype)
+        stored = torch.int8 if shape.is_rounded else dtype
+        self.keys, self.values = torch.zeros(size, dtype=stored), torch.zeros(size, dtype=stored)
+        self.scales = torch.zeros(2, size // shape.dim)
         angles = torch.arange(max(lengths))[:, None] / torch.logspace(0, 3, shape.rotary_dim // 2)
         self.cos, self.sin = angles.cos(), angles.sin()
         self.norms = torch.rand(2, shape.dim) + 0.5
@@ -128,6 +133,13 @@ class Memory:
             sin=self.sin.data_ptr(),
             keys=self.keys.data_ptr(),
             values=self.values.data_ptr(),
+            **dict(
+                zip(
+                    ("key_scales", "value_scales"),
+                    (each.data_ptr() if shape.is_rounded else None for each in self.scales),
+                    strict=True,
+                )
+            ),
         )
 
     @staticmethod
@@ -173,7 +185,10 @@ class Memory:
             query = F.rms_norm(query, (shape.dim,), self.norms[0], 1e-6)
             key = F.rms_norm(key, (shape.dim,), self.norms[1], 1e-6)
         group = shape.heads // shape.kv_heads
-        query, key = self._rotated(query), self._rotated(key).repeat_interleave(group, 1)
+        query, key = self._rotated(query), self._rotated(key)
+        if shape.is_rounded:
+            key, value = rounded(key), rounded(value)
+        key = key.repeat_interleave(group, 1)
         scores = torch.einsum("qhd,khd->hqk", query, key) * shape.dim**-0.5
         if shape.softcap:
             scores = torch.tanh(scores / shape.softcap) * shape.softcap
@@ -189,6 +204,12 @@ class Memory:
         a, b = x[..., :half], x[..., half : 2 * half]
         rest = x[..., 2 * half :]
         return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)
+
+
+def rounded(x):
+    """With 8 bits for each token and head."""
+    scale = x.abs().amax(-1, keepdim=True) / 127
+    return (x / scale).round() * scale
 
 
 def close(found, expected, dtype):

@@ -126,7 +126,7 @@ class PagedAttention:
     def _prefill(self, call: AttentionCall, chunk: Chunk) -> Tensor:
         """Several queries of one sequence. Returns (tokens, heads, value_dim)."""
         query = call.query[:, chunk.tokens]
-        if chunk.start == 0:
+        if chunk.start == 0 and not self._pool.is_rounded:  # what is rounded is read as such
             keys, values = call.key[:, chunk.tokens], call.value[:, chunk.tokens]
             first = 0
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+CacheDtype = Literal["auto", "int8"]
 Quantization = Literal["int8", "int8-weight", "int4-weight", "fp8"]
 
 MAX_SPECULATIVE_TOKENS = 32  # proposed for one sequence in one step
@@ -20,6 +21,8 @@ class EngineConfig:
     quantize: what the linear layers are rounded to at load. "int8": weights and activations,
         "int8-weight" and "int4-weight": weights alone; "fp8": weights and activations to
         8-bit floats, on GPUs that have them.
+    kv_cache_dtype: what the KV pool holds. "auto": the activations' dtype; "int8": rounded,
+        with a scale for each token and head, so that the same memory holds more tokens.
     cache_bytes: size of the KV pool; None takes a share of the free memory.
     max_model_length: tokens of prompt and output together; None takes the model's.
     max_batch_tokens: tokens computed in one step; longer prompts are prefilled in chunks.
@@ -40,6 +43,7 @@ class EngineConfig:
     device: str | None = None
     dtype: str = "auto"
     quantize: Quantization | None = None
+    kv_cache_dtype: CacheDtype = "auto"
     block_size: int = 16
     cache_bytes: int | None = None
     max_model_length: int | None = None

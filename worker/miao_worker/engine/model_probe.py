@@ -45,11 +45,13 @@ class ModelFacts:
     context_length: int | None  # None: the configuration names none
     dtype: torch.dtype
     takes_logits_to_keep: bool
+    is_cache_rounded: bool = False  # keys and values in 8 bits
 
     @property
     def token_bytes(self) -> int:
         """What the keys and values of one token take in all layers."""
-        return self.dtype.itemsize * sum(shape.num_values for shape in self.layers.values())
+        shapes = self.layers.values()
+        return sum(shape.token_bytes(self.dtype, self.is_cache_rounded) for shape in shapes)
 
 
 def probe(model: PreTrainedModel, name: str) -> ModelFacts:

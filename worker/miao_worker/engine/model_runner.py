@@ -46,6 +46,11 @@ def load_runners(config: EngineConfig) -> tuple[ModelRunner, ModelRunner | None]
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     device = resolve_device(config.device)
+    if config.kv_cache_dtype != "auto" and device.type != "cpu":
+        raise ModelLoadError(
+            f"kv_cache_dtype is {config.kv_cache_dtype}, which CPUs alone have so far; "
+            "leave it at auto."
+        )
     models = [_Loaded.of(config, device)]
     if config.draft_model is not None:
         models.append(_Loaded.of(replace(config, model=config.draft_model), device))
@@ -74,6 +79,7 @@ class _Loaded:
         scheme = choose_scheme(model, config.quantize, config.cpu_kernels)
         if scheme is not None:
             facts = replace(facts, dtype=scheme.activations)
+        facts = replace(facts, is_cache_rounded=config.kv_cache_dtype == "int8")
         wanted = config.cpu_kernels
         fusion = Fusion.of(model, facts, scheme, config.block_size) if wanted else None
         return cls(config, model, facts, scheme, fusion)
@@ -81,7 +87,14 @@ class _Loaded:
     def runner(self, num_blocks: int, max_model_length: int) -> ModelRunner:
         """Make its pool, and what runs it."""
         config, facts, model = self.config, self.facts, self.model
-        pool = KVPool(facts.layers, num_blocks, config.block_size, facts.dtype, model.device)
+        pool = KVPool(
+            facts.layers,
+            num_blocks,
+            config.block_size,
+            facts.dtype,
+            model.device,
+            facts.is_cache_rounded,
+        )
         length = min(max_model_length, facts.context_length or max_model_length)
         if self.fusion is not None:
             fused = self.fusion.runner(pool, length, config.max_sequences)

@@ -154,6 +154,7 @@ class Adapter:
         call, shape = self._facts.calls[index], self._facts.layers[index]
         cos, sin = self._rotary_tables(index)
         keys, values = self._pool.tensors(index)
+        scales = self._pool.scales(index)
         query_norm, key_norm = (
             self._norm_weight(getattr(attention, name)) if hasattr(attention, name) else None
             for name in ("q_norm", "k_norm")
@@ -175,6 +176,7 @@ class Adapter:
             sin=sin.data_ptr(),
             keys=keys.data_ptr(),
             values=values.data_ptr(),
+            **({} if scales is None else _pointers(scales)),
         )
 
     def _rotary_tables(self, index: int) -> tuple[Tensor, Tensor]:
@@ -201,6 +203,10 @@ class Adapter:
         weight = weight.contiguous()
         self._kept.append(weight)
         return weight
+
+
+def _pointers(scales: tuple[Tensor, Tensor]) -> dict[str, int]:
+    return {"key_scales": scales[0].data_ptr(), "value_scales": scales[1].data_ptr()}
 
 
 def _activation(config: Any) -> str:

@@ -70,7 +70,7 @@ class Fusion:
         model, kind = self._model, type(self._model).__name__
         tokens = _trial_tokens(pool, self._facts.vocab_size)
         tolerance = max(_TOLERANCE[model.dtype], _TOLERANCE[self.scheme.activations])
-        if self.scheme.is_rounded:
+        if self.scheme.is_rounded or pool.is_rounded:
             tolerance = _ROUNDED_TOLERANCE
         expected = _reference_logits(model, tokens)
         positions = max(max_model_length, len(tokens))

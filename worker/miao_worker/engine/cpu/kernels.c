@@ -14,7 +14,8 @@
  *     float32:   keys (dim, 16)          values (16, dim)
  *
  * so 16 scores grow together, two dimensions at a time, and the output's
- * dimensions grow together, two tokens at a time.
+ * dimensions grow together, two tokens at a time. A rounded pool holds the same in bytes
+ * (bytes.c), with a scale for each token's keys and one for its values.
  */
 
 #include <math.h>
@@ -42,6 +43,7 @@ typedef struct {
     const float *query_norm, *key_norm; /* (dim,) or NULL */
     const float *cos, *sin;             /* (positions, rotary_dim / 2) */
     void *keys, *values;                /* the layer's pool */
+    float *key_scales, *value_scales;   /* (blocks, kv_heads, block_size), rounded; or NULL */
 } Layer;
 
 typedef struct {
@@ -72,6 +74,8 @@ static inline void store(void *x, int64_t i, float value, int dtype) {
     if (dtype == BFLOAT16) ((bf16 *)x)[i] = narrow(value);
     else ((float *)x)[i] = value;
 }
+
+#include "bytes.c"
 
 /* exp with a relative error below 3e-7 (Cody and Waite's reduction, a polynomial of
  * degree 6); plain enough for the compiler to vectorise. */
@@ -189,6 +193,28 @@ static void norm_and_rotate(const Layer *l, float *x, const float *norm, int64_t
     }
 }
 
+/* Round a token's keys (dim,), which are used up, and its values into the pool. */
+static void store_rounded(const Layer *l, int64_t head, int64_t offset, float *keys,
+                          const void *values, int64_t from) {
+    int dtype = (int)l->dtype;
+    int64_t dim = l->dim, j = offset % TILE;
+    uint8_t *key_tile = (uint8_t *)l->keys + (head * l->block_size + offset - j) * dim;
+    uint8_t *value_tile = (uint8_t *)l->values + (head * l->block_size + offset - j) * dim;
+    float v[MAX_DIM];
+    for (int64_t i = 0; i < dim; i++) v[i] = load(values, from + i, dtype);
+    l->key_scales[head * l->block_size + offset] = round_values(keys, dim);
+    l->value_scales[head * l->block_size + offset] = round_values(v, dim);
+    for (int64_t i = 0; i < dim; i++) {
+        int64_t key = i * TILE + j, value = j * dim + i;
+        if (dtype == BFLOAT16) {
+            key = i / 2 * 2 * TILE + j * 2 + i % 2;
+            value = j / 2 * 2 * dim + i * 2 + j % 2;
+        }
+        key_tile[byte_place(key, dtype)] = byte_of(keys[i], dtype);
+        value_tile[byte_place(value, dtype)] = byte_of(v[i], dtype);
+    }
+}
+
 static void prepare_token(const Layer *l, const Step *step, int64_t token, const void *qkv,
                           void *queries) {
     int dtype = (int)l->dtype;
@@ -207,6 +233,10 @@ static void prepare_token(const Layer *l, const Step *step, int64_t token, const
         }
         int64_t head = step->blocks[token] * l->kv_heads + h - l->heads;
         int64_t tile = (head * l->block_size + offset / TILE * TILE) * dim, j = offset % TILE;
+        if (l->key_scales) {
+            store_rounded(l, head, offset, x, qkv, from + l->kv_heads * dim);
+            continue;
+        }
         if (dtype == BFLOAT16) {
             bf16 *keys = (bf16 *)l->keys + tile;
             for (int64_t i = 0; i < dim; i++)
@@ -378,6 +408,9 @@ typedef struct {
     bf16 weights[MAX_ROWS * SPAN];
     float out[MAX_ROWS * MAX_DIM];
     float best[MAX_ROWS], total[MAX_ROWS];
+    float value_scales[SPAN];      /* of a rounded pool, and its numbers: */
+    float key_tile[TILE * MAX_DIM]; /* one tile's keys, */
+    float values[SPAN * MAX_DIM];   /* the span's values */
 } Scratch;
 
 /* One row's scores of the keys from `first`: scaled, masked, made weights of the
@@ -430,6 +463,29 @@ static void soften(const Layer *l, Scratch *s, int r, int64_t first, int count, 
     s->total[r] = s->total[r] * fade + sum;
 }
 
+/* Weights of values that have scales. */
+static void scale_weights(const Layer *l, Scratch *s, int rows, int count) {
+    for (int r = 0; r < rows; r++) {
+        float *row = s->scores + r * SPAN;
+        bf16 *weights = s->weights + r * SPAN;
+        if (l->dtype == BFLOAT16) {
+#pragma omp simd
+            for (int j = 0; j < count; j++)
+                weights[j] = narrow(widen(weights[j]) * s->value_scales[j]);
+        } else {
+#pragma omp simd
+            for (int j = 0; j < count; j++) row[j] *= s->value_scales[j];
+        }
+    }
+}
+
+/* Scores (rows, SPAN) of a tile whose keys have scales. */
+static void scale_scores(float *scores, int rows, const float *scales) {
+    for (int r = 0; r < rows; r++)
+#pragma omp simd
+        for (int j = 0; j < TILE; j++) scores[r * SPAN + j] *= scales[j];
+}
+
 /* The queries of some tokens of a sequence, of all heads that share one kv head. */
 static void attend(const Layer *l, const Step *step, int64_t sequence, int64_t token,
                    int64_t num_tokens, int64_t kv_head, const void *queries, void *out,
@@ -459,14 +515,24 @@ static void attend(const Layer *l, const Step *step, int64_t sequence, int64_t t
             int64_t tile = (head * l->block_size + at % l->block_size) * dim;
             const char *keys = (const char *)l->keys + tile * size;
             value_tiles[t] = (const char *)l->values + tile * size;
+            if (l->key_scales) {
+                char *values = (char *)s->values + t * TILE * dim * size;
+                widen_run((const uint8_t *)l->values + tile, values, TILE * dim, (int)l->dtype);
+                widen_run((const uint8_t *)l->keys + tile, s->key_tile, TILE * dim, (int)l->dtype);
+                memcpy(s->value_scales + t * TILE, l->value_scales + tile / dim, TILE * 4);
+                keys = (const char *)s->key_tile, value_tiles[t] = values;
+            }
             if (l->dtype == BFLOAT16)
                 scores_bf16((const bf16 *const *)row_queries, rows, (const bf16 *)keys, dim,
                             s->scores + t * TILE);
             else
                 scores_f32((const float *const *)row_queries, rows, (const float *)keys, dim,
                            s->scores + t * TILE);
+            if (l->key_scales)
+                scale_scores(s->scores + t * TILE, rows, l->key_scales + tile / dim);
         }
         for (int r = 0; r < rows; r++) soften(l, s, r, first, count, start + r / group);
+        if (l->key_scales) scale_weights(l, s, rows, count);
         if (l->dtype == BFLOAT16) {
             outputs_bf16(s->weights, rows, (const bf16 *const *)value_tiles, num_tiles, dim,
                          s->out);

@@ -50,7 +50,8 @@ class LayerStruct(ctypes.Structure):
             "dtype", "heads", "kv_heads", "dim", "rotary_dim", "block_size", "window")),
         *((name, ctypes.c_double) for name in ("scale", "softcap", "norm_eps")),
         *((name, ctypes.c_void_p) for name in (
-            "query_norm", "key_norm", "cos", "sin", "keys", "values")),
+            "query_norm", "key_norm", "cos", "sin", "keys", "values",
+            "key_scales", "value_scales")),
     )  # fmt: skip
 
 

@@ -39,10 +39,7 @@ static int64_t value_place(int64_t bits, int64_t dtype, int64_t i, int64_t lane,
         *high = bits == 4 && i % 2;
         return (bits == 8 ? i : i / 2) * PANEL + lane;
     }
-    if (bits == 8) { /* bytes 16 s + t and 16 s + t + 8 unpack to words 8 s + t of two vectors */
-        int64_t word = lane % 16 * 2 + i % 2;
-        return i / 2 * 64 + word / 8 * 16 + word % 8 + (lane < 16 ? 0 : 8);
-    }
+    if (bits == 8) return byte_place(i / 2 * 2 * PANEL + lane * 2 + i % 2, (int)dtype);
     int64_t quarter = i / 2 % 2 * 2 + lane / 16; /* of the word: its four values */
     *high = quarter % 2;
     return i / 4 * 64 + (lane % 16 * 2 + i % 2) * 2 + quarter / 2;
@@ -196,28 +193,11 @@ static void wide_block(int rows, const WeightProduct *p, const float *x, const f
 
 /* ---- bfloat16 activations, on AVX-512 --------------------------------------------- */
 
-#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+#if HAS_BYTE_TABLES
 
 static bf16 digits[32];      /* -8..7 as bfloat16, twice: an index's fifth bit is a neighbour's */
-static uint8_t bytes[2][128]; /* 0..127 as bfloat16: the low bytes and the high ones */
-
-static __attribute__((constructor)) void fill_tables(void) {
+static __attribute__((constructor)) void fill_digits(void) {
     for (int i = 0; i < 32; i++) digits[i] = narrow((float)(i % 16 - 8));
-    for (int i = 0; i < 128; i++) {
-        bytes[0][i] = (uint8_t)narrow((float)i);
-        bytes[1][i] = (uint8_t)(narrow((float)i) >> 8);
-    }
-}
-
-/* 64 values in sign and magnitude as two vectors of bfloat16. */
-static inline __attribute__((always_inline)) void widen_bytes(__m512i q, __m512bh *w) {
-    __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(bytes[0]), q,
-                                           _mm512_loadu_si512(bytes[0] + 64));
-    __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(bytes[1]), q,
-                                            _mm512_loadu_si512(bytes[1] + 64));
-    high = _mm512_ternarylogic_epi32(high, q, _mm512_set1_epi8((char)0x80), 0xf8); /* a | b & c */
-    w[0] = (__m512bh)_mm512_unpacklo_epi8(low, high);
-    w[1] = (__m512bh)_mm512_unpackhi_epi8(low, high);
 }
 
 #define PAIR(r, i) ((__m512bh)_mm512_set1_epi32(*(const int32_t *)(x + (r) * in + (i))))
