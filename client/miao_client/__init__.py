@@ -33,6 +33,7 @@ from miao_client.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from miao_client.formats import Choices, Grammar, JsonSchema, Regex, ResponseFormat
 from miao_client.options import GenerateOptions, OnDisconnect, Priority, Ranking
 from miao_client.prompts import Message, Prompt, TokenIds
 from miao_client.results import (
@@ -67,6 +68,7 @@ __all__ = [
     "AsyncGenerationStream",
     "AuthenticationError",
     "BusyError",
+    "Choices",
     "Chunk",
     "Client",
     "ClientClosedError",
@@ -84,8 +86,10 @@ __all__ = [
     "GenerationResult",
     "GenerationState",
     "GenerationStream",
+    "Grammar",
     "InternalError",
     "InvalidRequestError",
+    "JsonSchema",
     "LimitViolation",
     "Message",
     "MiaoError",
@@ -98,6 +102,8 @@ __all__ = [
     "Priority",
     "Prompt",
     "Ranking",
+    "Regex",
+    "ResponseFormat",
     "Said",
     "Timings",
     "TokenIds",

@@ -14,6 +14,7 @@ from google.protobuf.message import Message as ProtobufMessage
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as service_pb
 from miao_client.errors import FieldViolation, InvalidRequestError
+from miao_client.formats import ResponseFormat, write_format
 from miao_client.prompts import Prompt, write_prompt
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -59,6 +60,7 @@ class GenerateOptions(TypedDict, total=False):
     stop: str | Sequence[str] | None  # texts that end it; not part of the output
     stop_token_ids: Sequence[int] | None
     ignore_eos: bool | None
+    response_format: ResponseFormat | None  # the form of the output
     logprobs: int | None  # 0: of the chosen token; n: and of the n likeliest
     n: int | None  # answers to the prompt, each with draws of its own; to 16
     best_of: int | None  # generate so many, to 16, and name the n best
@@ -98,6 +100,7 @@ def submission(
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] | None = None,
     ignore_eos: bool | None = None,
+    response_format: ResponseFormat | None = None,
     logprobs: int | None = None,
     n: int | None = None,
     best_of: int | None = None,
@@ -134,6 +137,7 @@ def submission(
     }
     _set(spec.sampling, "spec.sampling", **drawing)
     _set_bias(spec.sampling, logit_bias)
+    _set_format(spec, response_format)
     _extend(spec, "stop", [stop] if isinstance(stop, str) else stop)
     _extend(spec, "stop_token_ids", stop_token_ids)
     if priority is not None:
@@ -206,6 +210,15 @@ def _set_bias(sampling: pb.Sampling, bias: Mapping[int, float] | None) -> None:
             sampling.logit_bias[token_id] = value
     except ValueError as error:
         raise _invalid("spec.sampling.logit_bias", f"does not fit: {error}") from None
+
+
+def _set_format(spec: pb.GenerationSpec, response_format: ResponseFormat | None) -> None:
+    if response_format is None:
+        return
+    try:
+        write_format(spec.response_format, response_format)
+    except ValueError as error:
+        raise _invalid("spec.response_format", f"does not fit: {error}") from None
 
 
 def _set_duration(duration: Duration, field: str, seconds: float | None) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, TypeVar
+
+from miao_client import formats
+
+_Kind = TypeVar("_Kind")
 
 
 class FinishReason(StrEnum):
@@ -155,6 +161,23 @@ class GenerationResult:
     attempts: int  # of workers; 1 when nothing failed, 0 when none began
     answers: tuple[Answer, ...] = ()
     prompt: Said | None = None  # where it was echoed
+
+    def json(self) -> Any:
+        """What the text says as JSON.
+
+        Raises:
+            ValueError: It is none: a format was not asked for, or cut short.
+        """
+        return json.loads(self.text)
+
+    def parse(self, kind: type[_Kind]) -> _Kind:
+        """The text as an instance of the dataclass or pydantic model that was asked for.
+
+        Raises:
+            ValueError: It is none: it was cut short, say.
+        """
+        value: _Kind = formats.parse(kind, self.text)
+        return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from miao_queue.store import GenerationStore
 from miao_service.decoding import DecodingInterceptor
 from miao_service.errors import DrainingError
 from miao_service.faults import describe
+from miao_service.formats.compiler import FormatCompiler
 from miao_service.generation_service import GenerationServicer
 from miao_service.handlers import generic_handler
 from miao_service.health import HealthServicer
@@ -56,6 +57,7 @@ class Front:
         )
         self._clients = (commands, journals, looks)
         self.catalog = ModelCatalog(looks, settings.forget_model_seconds)
+        self._formats = FormatCompiler()
         self._waiting = GenerationStore(looks, front_id)
         self.reader = JournalReader(
             journals,
@@ -67,7 +69,7 @@ class Front:
         self._generations = GenerationServicer(
             settings,
             GenerationStore(commands, front_id, settings.acceptance),
-            Resolver(self.catalog, settings),
+            Resolver(self.catalog, settings, self._formats),
             self.reader,
         )
         self._models = ModelServicer(settings, self.catalog)
@@ -105,6 +107,7 @@ class Front:
         await _end(self._tasks)
         await self._generations.settle()
         self.catalog.close()
+        await self._formats.close()
         for client in self._clients:
             await client.aclose()
 

@@ -13,6 +13,7 @@ from miao_queue import records
 from miao_queue.records import Submission
 from miao_service import answers
 from miao_service.errors import InvalidRequestError, Violation
+from miao_service.formats.compiler import FormatCompiler
 from miao_service.models import ModelCatalog, ServedModel
 from miao_service.settings import ServiceSettings
 
@@ -36,9 +37,12 @@ _PRIORITIES = {
 class Resolver:
     """Turns specs into submissions."""
 
-    def __init__(self, catalog: ModelCatalog, settings: ServiceSettings) -> None:
+    def __init__(
+        self, catalog: ModelCatalog, settings: ServiceSettings, formats: FormatCompiler
+    ) -> None:
         self._catalog = catalog
         self._settings = settings
+        self._formats = formats
 
     async def resolve(
         self,
@@ -65,6 +69,7 @@ class Resolver:
         if not sampling.HasField("seed"):
             sampling.seed = _default_seed(generation_id)
         job = _job(model, spec, prompt, sampling)
+        job.guide = await self._guide(model, spec)
         timeout_ms = self._timeout_ms(spec, time_remaining)
         return Submission(
             request_id=request_id,
@@ -100,6 +105,17 @@ class Resolver:
                 return await self._catalog.encode(model, spec.chat, "spec.chat")
             case _:
                 return await self._catalog.encode(model, spec.prompt, "spec.prompt")
+
+    async def _guide(self, model: ServedModel, spec: pb.GenerationSpec) -> str:
+        """The grammar that the output follows; empty for none."""
+        if not spec.HasField("response_format"):
+            return ""
+        path = "spec.response_format"
+        if model.card.guide_fault:
+            raise InvalidRequestError.of(
+                path, f"the model {model.card.name!r} cannot follow one: {model.card.guide_fault}"
+            )
+        return await self._formats.compile(spec.response_format, path)
 
     def _timeout_ms(self, spec: pb.GenerationSpec, time_remaining: float | None) -> int:
         limits = [self._settings.max_timeout_seconds]

@@ -61,6 +61,16 @@ CHAT_MESSAGE = Fields(
 CHAT = Fields({"messages": Repeated(1, 1024, CHAT_MESSAGE)})
 TOKEN_IDS = Fields({"ids": Repeated(1, None)})
 
+RESPONSE_FORMAT = Fields(
+    {
+        "json_schema": Bytes(64 * 1024),
+        "regex": Bytes(8 * 1024),
+        "grammar": Bytes(64 * 1024),
+        "choices": Fields({"texts": Repeated(1, 1024, Characters(1, 1024))}),
+    },
+    one_of=frozenset({"format"}),
+)
+
 SPEC = Fields(
     {
         "model": _MODEL,
@@ -75,7 +85,7 @@ SPEC = Fields(
         "ignore_eos": Anything(),
         "logprobs": Between(0, 20),
         "n": Between(1, MAX_ANSWERS),
-        "response_format": Unsupported(),
+        "response_format": RESPONSE_FORMAT,
         "tools": Unsupported(),
         "adapter": Unsupported(),
         "priority": Known(pb.Priority),

@@ -150,5 +150,11 @@ class Answer:
 
     def _end_by_engine(self, reason: FinishReason) -> None:
         self.end = pb.Finished(reason=_REASONS[reason])
-        if reason is FinishReason.STOP:
+        if reason is FinishReason.STOP and not self._is_complete:
             self.end.stop_token_id = self.token_ids[-1]
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether it was its grammar that ended it, and no token."""
+        last = self.token_ids[-1] if self.token_ids else None
+        return bool(self._job.guide) and last not in self._job.stop_token_ids

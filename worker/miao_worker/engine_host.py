@@ -13,10 +13,15 @@ import threading
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING
 
 from miao_worker import prctl
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.types import SequenceRequest
+
+if TYPE_CHECKING:
+    from miao.internal.v1.queue_pb2 import ModelCard
+    from miao_worker.engine.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ def run(connection: Connection[object, Command], config: EngineConfig, model_nam
             check_draft_vocabulary(config.model, config.draft_model)
         engine = Engine(config)
         card = build_model_card(model_name, config.model, engine)
+        card.guide_fault = _follow_grammars(engine, card)
     except ModelLoadError as error:
         connection.send(Failed(str(error)))
         return
@@ -87,6 +93,17 @@ def run(connection: Connection[object, Command], config: EngineConfig, model_nam
                 else:
                     _obey(engine, command)
             connection.send(engine.step())
+
+
+def _follow_grammars(engine: Engine, card: ModelCard) -> str:
+    """Let the engine follow grammars; why it cannot with this model, or nothing."""
+    from miao_worker.engine.guidance.vocabulary import VocabularyError
+
+    try:
+        engine.follow_grammars(card.tokenizer_json, card.eos_token_ids)
+    except VocabularyError as error:
+        return str(error)
+    return ""
 
 
 def _obey(engine: object, command: Add | Cancel) -> None:

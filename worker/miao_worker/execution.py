@@ -68,6 +68,7 @@ class Execution:
             sequence_id=answer.sequence_id,
             prompt_token_ids=tuple(job.prompt_token_ids),
             output_token_ids=tuple(answer.computed_token_ids),
+            grammar=job.guide or None,
             sampling=SamplingParams(
                 max_tokens=job.max_tokens,
                 seed=answer.seed,

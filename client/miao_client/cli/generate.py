@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from miao_client.cli import arguments, output
+from miao_client.cli import arguments, formats, output
 from miao_client.options import Priority, Ranking
 from miao_client.prompts import Message, Prompt
 from miao_client.sync.client import Client
@@ -40,6 +40,10 @@ def generate(
     ] = None,
     ranking: Annotated[Ranking | None, typer.Option(help="What makes an answer the best.")] = None,
     echo: Annotated[bool, typer.Option("--echo", help="Show the prompt too.")] = False,
+    json_schema: formats.JsonSchemaFile = None,
+    regex: formats.Pattern = None,
+    grammar: formats.GrammarFile = None,
+    choice: formats.Choice = None,
     priority: Annotated[Priority | None, typer.Option(help="Who goes first.")] = None,
     timeout: arguments.Timeout = None,
     chat: Annotated[bool, typer.Option("--chat", help="Ask through the chat template.")] = False,
@@ -47,6 +51,7 @@ def generate(
     json: arguments.Json = False,
 ) -> None:
     """Stream a model's answer to a prompt. Ctrl-C cancels it."""
+    response_format = formats.chosen(json_schema, regex, grammar, choice)
     with output.reporting(), Client(target, model=model, timeout=timeout) as client:
         stream = client.generate(
             _prompt(sys.stdin.read() if prompt == "-" else prompt, chat, system),
@@ -65,6 +70,7 @@ def generate(
             best_of=best_of,
             ranking=ranking,
             echo=echo or None,
+            response_format=response_format,
             priority=priority,
         )
         if not json and max(n or 1, best_of or 1) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -266,3 +267,31 @@ def test_a_broken_model_ends_the_worker_with_one_sentence(redis_url: str, tmp_pa
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "no-such-model" in result.stderr.splitlines()[-1]
+
+
+def test_json_is_taken_over_in_its_midst(
+    queue: Queue, worker: Worker, start_worker: Callable[..., Worker]
+) -> None:
+    guide = 'start: %json {"type": "array", "items": {"type": "integer"}, "minItems": 150}'
+    sampling = pb.Sampling(temperature=1, top_p=1, seed=5)
+
+    def submit() -> str:
+        return queue.submit(PROMPT, max_tokens=480, sampling=sampling, job={"guide": guide})
+
+    whole = queue.wait_finished(submit())
+    other = start_worker()
+    other.wait_ready()
+    generation_id = submit()
+    queue.wait(generation_id, lambda r: r.tokens > 40)
+    owner = min(BaseWorker.all(connection=queue.redis), key=lambda w: w.get_state() != "busy")
+    victim = worker if owner.pid == worker.process.pid else other
+    os.killpg(victim.process.pid, signal.SIGKILL)
+    record = queue.wait_finished(generation_id)
+    assert record.attempt == 2
+    assert queue.token_ids(generation_id) == queue.token_ids(whole.generation_id)
+    text = "".join(event.tokens.text for event in queue.events(generation_id))
+    assert record.finished is not None
+    if record.finished.reason == pb.FINISH_REASON_STOP:
+        assert len(json.loads(text)) >= 150
+    else:
+        assert text.startswith("[")

@@ -6,6 +6,8 @@ from collections.abc import Sequence as Items
 
 from miao_worker.engine.batch import Batch, ModelRunner, Proposal
 from miao_worker.engine.block_manager import BlockManager
+from miao_worker.engine.guidance.guidance import guide_fault
+from miao_worker.engine.guidance.guide import GuideError
 from miao_worker.engine.sampler import SampledToken
 from miao_worker.engine.scheduler import Scheduler
 from miao_worker.engine.sequence import Sequence
@@ -46,11 +48,11 @@ class Acceptance:
 
     def _accept(self, sequence: Sequence, sample: SampledToken) -> SequenceOutput | None:
         """Take a row's token; None where the sequence had ended before it was drawn."""
-        if sample.token_id is None:
-            return self._fail(sequence)
-        if sequence.has_ended:
+        if sequence.has_ended and sample.token_id is not None:
             return None
-        sequence.learn(sample.token_id)
+        fault = _learn(sequence, sample)
+        if fault is not None:
+            return self._fail(sequence, fault)
         if sequence.num_in_flight or sequence.is_stopped:  # blocks that a pending token has filled
             self._blocks.publish(sequence, sequence.num_computed_tokens)
         reason = sequence.finish_reason(self._max_model_length)
@@ -64,10 +66,10 @@ class Acceptance:
         taken: list[SampledToken] = []
         reason: FinishReason | None = None
         for sample in valid_samples(proposal, drawn):
-            if sample.token_id is None:
-                self._fail(sequence)
-                return _output(sequence, taken, FinishReason.ERROR, _NOT_FINITE)
-            sequence.token_ids.append(sample.token_id)
+            fault = _learn(sequence, sample)
+            if fault is not None:
+                self._fail(sequence, fault)
+                return _output(sequence, taken, FinishReason.ERROR, fault)
             taken.append(sample)
             reason = sequence.finish_reason(self._max_model_length)
             if reason is not None:
@@ -89,13 +91,13 @@ class Acceptance:
             self._runner.erase(self._blocks.rewind(sequence))
         self._scheduler.settle(sequence)
 
-    def _fail(self, sequence: Sequence) -> SequenceOutput | None:
+    def _fail(self, sequence: Sequence, fault: str) -> SequenceOutput | None:
         """End one sequence, and keep what it computed away from the others."""
         self._runner.erase(self._blocks.withdraw(sequence))
         if sequence.has_ended:
             return None
         self.retire(sequence)
-        return _output(sequence, (), FinishReason.ERROR, _NOT_FINITE)
+        return _output(sequence, (), FinishReason.ERROR, fault)
 
     def retire(self, sequence: Sequence) -> None:
         """Schedule no more of a sequence, and let it go when no step computes it."""
@@ -108,6 +110,17 @@ class Acceptance:
         for sequence in sequences:
             if sequence.has_ended and not sequence.num_in_flight:
                 self._scheduler.remove(sequence.sequence_id)
+
+
+def _learn(sequence: Sequence, sample: SampledToken) -> str | None:
+    """Add what was drawn; why it cannot be, where it cannot."""
+    if sample.token_id is None:
+        return guide_fault(sequence) or _NOT_FINITE
+    try:
+        sequence.learn(sample.token_id)
+    except GuideError as error:
+        return guide_fault(sequence) or str(error)
+    return None
 
 
 def _output(

@@ -47,6 +47,8 @@ class Adjustment:
             self._count()
             self._penalise_(logits, self._counts_with(proposed))
         num_output_tokens = self._sequence.num_output_tokens + len(proposed)
+        if self._sequence.guide is not None:
+            return  # its mask holds the stops back, where anything else is allowed
         if len(self._stops) and num_output_tokens < params.min_tokens:
             logits.index_fill_(0, self._stops, -torch.inf)
 

@@ -130,7 +130,7 @@ class ModelRunner(Protocol):
     def dtype(self) -> torch.dtype: ...
 
     def run(self, batch: Batch) -> Tensor:
-        """Compute the batch. Returns logits (len(batch.sampled), vocab).
+        """Compute the batch. Returns logits (len(batch.sampled), vocab), the caller's to change.
 
         They hold until the next call: the next one may write to the same memory.
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from collections.abc import Sequence as Items
 
 from miao_worker.engine.acceptance import Acceptance
 from miao_worker.engine.batch import Batch, ModelRunner
@@ -14,9 +15,10 @@ from miao_worker.engine.block_manager import BlockManager
 from miao_worker.engine.carried import Carried
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.flight import Flight
+from miao_worker.engine.guidance.guidance import Guidance, allowed_proposals
 from miao_worker.engine.model_runner import load_runners
 from miao_worker.engine.request_checks import request_fault
-from miao_worker.engine.sampler import Sampler
+from miao_worker.engine.sampler import Drawn, Sampler
 from miao_worker.engine.scheduler import Scheduler
 from miao_worker.engine.sequence import Sequence
 from miao_worker.engine.speculation.methods import make_proposer
@@ -29,6 +31,8 @@ from miao_worker.engine.types import (
     SequenceRequest,
     StepOutput,
 )
+
+_NO_GRAMMARS = "this model's output cannot follow a grammar"
 
 
 class Engine:
@@ -66,6 +70,7 @@ class Engine:
         self._acceptance = Acceptance(runner, self._blocks, self._scheduler, self._speculator)
         self._overlaps = self._may_overlap(config)
         self._in_flight: Flight | None = None
+        self._guidance: Guidance | None = None
         self._ended_early: list[SequenceOutput] = []  # ended without a step; reported in the next
         self._num_steps = 0
 
@@ -104,25 +109,34 @@ class Engine:
     @property
     def has_unfinished(self) -> bool:
         """Whether another step has anything to do or to report."""
-        return self._scheduler.has_unfinished or bool(self._ended_early)
+        is_preparing = self._guidance is not None and self._guidance.is_preparing
+        return self._scheduler.has_unfinished or is_preparing or bool(self._ended_early)
+
+    def follow_grammars(self, tokenizer_json: str, eos_token_ids: Items[int]) -> None:
+        """Let sequences have grammars, which are of the bytes of this tokenizer's tokens.
+
+        Raises VocabularyError where the tokenizer cannot be used for that.
+        """
+        self._guidance = Guidance.of(tokenizer_json, self.vocab_size, eos_token_ids)
 
     def add(self, request: SequenceRequest) -> None:
         """Queue a sequence. One that cannot run ends with ERROR in the next step.
 
         Raises ValueError for an id that is already here.
         """
-        if request.sequence_id in self._scheduler:
+        if request.sequence_id in self._scheduler or self._prepares(request.sequence_id):
             raise ValueError(f"sequence {request.sequence_id} is already in the engine")
         fault = request_fault(request, self.vocab_size, self.max_model_length)
         if fault is not None:
             self._end_early(request.sequence_id, FinishReason.ERROR, fault)
             return
         sequence = Sequence.from_request(request)
-        reason = sequence.finish_reason(self.max_model_length)
-        if reason is not None:  # resumed after its last token
-            self._end_early(request.sequence_id, reason)
+        if request.grammar is None:
+            self._start(sequence)
+        elif self._guidance is None:
+            self._end_early(request.sequence_id, FinishReason.ERROR, _NO_GRAMMARS)
         else:
-            self._scheduler.add(sequence)
+            self._guidance.prepare(sequence, request.grammar)
 
     def cancel(self, sequence_id: str) -> None:
         """Take a sequence out and free its blocks; nothing more is reported of it.
@@ -132,6 +146,8 @@ class Engine:
         sequence = self._scheduler.get(sequence_id)
         if sequence is not None:
             self._acceptance.retire(sequence)
+        if self._guidance is not None:
+            self._guidance.forget(sequence_id)
         self._ended_early = [o for o in self._ended_early if o.sequence_id != sequence_id]
 
     def step(self) -> StepOutput:
@@ -139,6 +155,7 @@ class Engine:
 
         Where steps overlap: what the step before has drawn while this one was scheduled.
         """
+        self._start_prepared()
         outputs, self._ended_early = self._ended_early, []
         if self._in_flight is not None and self._must_land():
             outputs += self._land()
@@ -150,6 +167,26 @@ class Engine:
         elif launched is not None:
             launched.expect(self.max_model_length)
         return StepOutput(outputs=tuple(outputs), stats=self._stats())
+
+    def _prepares(self, sequence_id: str) -> bool:
+        return self._guidance is not None and sequence_id in self._guidance
+
+    def _start_prepared(self) -> None:
+        if self._guidance is None or not self._guidance.is_preparing:
+            return
+        is_idle = not (self._scheduler.has_unfinished or self._ended_early)
+        for sequence, fault in self._guidance.prepared(is_idle=is_idle):
+            if fault is None:
+                self._start(sequence)
+            else:
+                self._end_early(sequence.sequence_id, FinishReason.ERROR, fault)
+
+    def _start(self, sequence: Sequence) -> None:
+        reason = sequence.finish_reason(self.max_model_length)
+        if reason is not None:  # resumed after its last token
+            self._end_early(sequence.sequence_id, reason)
+        else:
+            self._scheduler.add(sequence)
 
     def _may_overlap(self, config: EngineConfig) -> bool:
         """What speculation proposes follows from the tokens themselves, so there it rests."""
@@ -173,15 +210,24 @@ class Engine:
         self._speculate(batch)
         if self._in_flight is not None and self._in_flight.drawn is not None:
             batch.carried = Carried.of(batch.decodes, self._in_flight.drawn.token_ids)
-        logits = self._runner.run(batch)
-        sampled = batch.sampled
-        drawn = self._sampler.launch(logits, sampled, batch.proposed_before) if sampled else None
+        drawn = self._compute(batch)
         batch.mark_computed()
         self._num_steps += 1
         flight = Flight(batch, drawn, started)
         if self._overlaps:
             flight.begin()
         return flight
+
+    def _compute(self, batch: Batch) -> Drawn | None:
+        """Run the model and begin to draw; what grammars allow is found meanwhile."""
+        sampled, before = batch.sampled, batch.proposed_before
+        masks = None if self._guidance is None else self._guidance.find_masks(sampled, before)
+        try:
+            logits = self._runner.run(batch)
+            return self._sampler.launch(logits, sampled, before, masks) if sampled else None
+        finally:
+            if masks is not None:
+                masks.wait()
 
     def _land(self) -> list[SequenceOutput]:
         """Wait for the step in flight; what it brought to those who have not ended meanwhile."""
@@ -207,6 +253,7 @@ class Engine:
             return
         proposals = self._speculator.propose(batch, self._scheduler.spare_tokens(batch))
         if proposals:
+            proposals = allowed_proposals(batch.decodes, proposals)
             self._scheduler.speculate(batch, proposals)
 
     def _learn(self, batch: Batch, brought: list[SequenceOutput], seconds: float) -> None:

@@ -19,7 +19,10 @@ class Flight:
     @property
     def is_awaited(self) -> bool:
         """Whether what follows one of its tokens can only be drawn when that is known."""
-        return any(sequence.sampling.counts_tokens for sequence in self.batch.sampled)
+        return any(
+            sequence.sampling.counts_tokens or sequence.guide is not None
+            for sequence in self.batch.sampled
+        )
 
     def begin(self) -> None:
         """Keep the sequences, and what they hold, until `end`."""

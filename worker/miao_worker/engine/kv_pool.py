@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from miao_worker.engine import large_pages
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
@@ -131,4 +133,6 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     num_bytes = math.prod(shape) * dtype.itemsize
+    if num_bytes >= large_pages.LARGE_PAGE:  # blocks lie anywhere in it
+        return large_pages.zeros(num_bytes).view(dtype).view(shape)
     return torch.from_numpy(np.zeros(num_bytes, dtype=np.uint8)).view(dtype).view(shape)

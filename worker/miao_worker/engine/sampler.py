@@ -17,6 +17,7 @@ from torch import Tensor
 from miao_worker.engine.adjustments import adjusted
 from miao_worker.engine.batch import Proposal
 from miao_worker.engine.cpu import kernels
+from miao_worker.engine.guidance.masks import Masks
 from miao_worker.engine.logprobs import LogprobTable
 from miao_worker.engine.randomness import uniform
 from miao_worker.engine.sequence import Sequence
@@ -29,7 +30,7 @@ _CHUNK = 256  # of the vocabulary, in the two-level inverse CDF
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """A row's token; `token_id` is None where its logits were not finite."""
+    """A row's token; `token_id` is None where its logits were not finite or none is allowed."""
 
     token_id: int | None
     logprobs: TokenLogprobs | None = None
@@ -78,14 +79,18 @@ class Sampler:
         logits: Tensor,
         sequences: Items[Sequence],
         proposed: Items[Proposal] | None = None,
+        masks: Masks | None = None,
     ) -> Drawn:
         """Begin to draw one token for each row; nobody waits for the device.
 
         Shapes: logits (rows, vocab), one row at least, row i of sequences[i], for
-        the token that follows the sequence's tokens and proposed[i].
+        the token that follows the sequence's tokens and proposed[i]; masks of the
+        same rows. The logits may be changed.
         """
-        token_ids, finite = self._draw(logits, sequences, proposed)
         wanted = [sequence.sampling.num_logprobs for sequence in sequences]
+        keeps = masks is not None and any(num is not None for num in wanted)
+        scores = logits.clone() if keeps else logits
+        token_ids, finite = self._draw(scores, sequences, proposed, masks)
         return Drawn(token_ids, finite, LogprobTable.of(logits, token_ids, wanted))
 
     def sample(
@@ -109,10 +114,16 @@ class Sampler:
         return [sample.token_id for sample in drawn.collect()]
 
     def _draw(
-        self, logits: Tensor, sequences: Items[Sequence], proposed: Items[Proposal] | None
+        self,
+        logits: Tensor,
+        sequences: Items[Sequence],
+        proposed: Items[Proposal] | None,
+        masks: Masks | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Tokens (rows,) int64, and whether the row's logits were finite (rows,)."""
+        """Tokens (rows,) int64, and whether the row had any that is finite (rows,)."""
         scores = adjusted(logits, sequences, proposed)
+        if masks is not None:
+            masks.apply_(scores)
         best, token_ids = _row_maxima(scores)  # greedy for all; also finds what is not finite
         random_rows = self._random_rows([s.sampling for s in sequences], logits.device)
         if random_rows is not None:

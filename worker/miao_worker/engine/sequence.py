@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from miao_worker.engine.types import FinishReason, SamplingParams, SequenceRequest
+
+if TYPE_CHECKING:
+    from miao_worker.engine.guidance.guide import Guide
 
 _PENDING = 0  # stands in `token_ids` for a token that is not known yet; nobody reads it
 
@@ -36,6 +40,7 @@ class Sequence:
     is_stopped: bool = False  # nothing more of it is to be scheduled
     has_ended: bool = False  # reported or cancelled; stays while a step computes it
     has_emitted: bool = False
+    guide: Guide | None = None  # follows the output through its grammar
     adjustment: object = None  # the sampler's own, while the sequence lives
     pace: object = None  # the speculator's own
     lookup: object = None  # the prompt lookup's own
@@ -72,7 +77,12 @@ class Sequence:
         self.pending_row = row
 
     def learn(self, token_id: int) -> None:
-        """Take the next token, or the pending one that has become known."""
+        """Take the next token, or the pending one that has become known.
+
+        Raises GuideError where its grammar does not allow the token.
+        """
+        if self.guide is not None:
+            self.guide.take((token_id,))
         if self.pending_row is None:
             self.token_ids.append(token_id)
         else:
@@ -88,6 +98,8 @@ class Sequence:
     def finish_reason(self, max_model_length: int) -> FinishReason | None:
         """Why the sequence ends at its current last token, if it does."""
         if self.num_output_tokens and self.token_ids[-1] in self.sampling.stop_token_ids:
+            return FinishReason.STOP
+        if self.guide is not None and self.guide.is_over:
             return FinishReason.STOP
         return FinishReason.LENGTH if self.is_full(max_model_length) else None
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 class FinishReason(StrEnum):
     """Why the engine ended a sequence by itself."""
 
-    STOP = "stop"  # a stop token id; it is the last of the output
+    STOP = "stop"  # a stop token id, which is the last of the output, or the grammar's end
     LENGTH = "length"  # max_tokens, or the model's context is full
     ERROR = "error"  # this sequence alone failed; `SequenceOutput.error` says how
 
@@ -60,12 +60,16 @@ class SequenceRequest:
 
     `output_token_ids` are tokens that an earlier attempt has already produced:
     they count towards `max_tokens` and are never emitted again.
+
+    `grammar` is what the output follows, as llguidance reads it: Lark's notation, or
+    JSON that names several grammars (of schemas, regular expressions, lazy parts).
     """
 
     sequence_id: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
     output_token_ids: tuple[int, ...] = ()
+    grammar: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

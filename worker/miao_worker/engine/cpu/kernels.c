@@ -486,6 +486,12 @@ static void scale_scores(float *scores, int rows, const float *scales) {
         for (int j = 0; j < TILE; j++) scores[r * SPAN + j] *= scales[j];
 }
 
+/* Bring a tile nearer. */
+static inline void bring(const void *pool, int64_t tile, int64_t dim, int size) {
+    const char *at = (const char *)pool + tile * size;
+    for (int64_t i = 0; i < TILE * dim * size; i += 64) __builtin_prefetch(at + i);
+}
+
 /* The queries of some tokens of a sequence, of all heads that share one kv head. */
 static void attend(const Layer *l, const Step *step, int64_t sequence, int64_t token,
                    int64_t num_tokens, int64_t kv_head, const void *queries, void *out,
@@ -515,6 +521,14 @@ static void attend(const Layer *l, const Step *step, int64_t sequence, int64_t t
             int64_t tile = (head * l->block_size + at % l->block_size) * dim;
             const char *keys = (const char *)l->keys + tile * size;
             value_tiles[t] = (const char *)l->values + tile * size;
+            int stored = l->key_scales ? 1 : size; /* bytes of a number in the pool */
+            /* Blocks lie anywhere: there is no stream that the CPU could follow by itself. */
+            if (num_tokens == 1 && t + 1 < num_tiles) {
+                int64_t next = at + TILE;
+                int64_t place = table[next / l->block_size] * l->kv_heads + kv_head;
+                bring(l->keys, (place * l->block_size + next % l->block_size) * dim, dim, stored);
+            }
+            if (num_tokens == 1) bring(l->values, tile, dim, stored);
             if (l->key_scales) {
                 char *values = (char *)s->values + t * TILE * dim * size;
                 widen_run((const uint8_t *)l->values + tile, values, TILE * dim, (int)l->dtype);

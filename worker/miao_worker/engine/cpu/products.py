@@ -7,15 +7,14 @@ product reads it (see kernels.c).
 from __future__ import annotations
 
 import ctypes
-import mmap
 
 import torch
 from torch import Tensor, nn
 
+from miao_worker.engine import large_pages
 from miao_worker.engine.cpu.kernels import GATES, Kernels, ProductStruct, num_panels
 
 _PANEL = 32
-_LARGE_PAGE = 2 << 20
 _READ_AHEAD = 1 << 20  # the product's prefetches may point beyond the last panel
 
 
@@ -51,7 +50,7 @@ class ProductLinear(nn.Module):
             values, scale = quantize(weight)
             scales = scale[order].contiguous()
             sums = values.sum(dim=1, dtype=torch.int32)[order].contiguous()
-        packed = large_pages(panels * _PANEL * self.in_features * values.itemsize)
+        packed = panels_memory(panels * _PANEL * self.in_features * values.itemsize)
         functions.pack(values, gate is not None, packed)
         padded_bias = None if bias is None else bias.float()[order].contiguous()
         self._kept = (packed, scales, sums, padded_bias)
@@ -100,11 +99,6 @@ def panel_order(rows: int, panels: int, is_gated: bool) -> Tensor:
     return torch.where(lane < 16, within, within + rows // 2)
 
 
-def large_pages(num_bytes: int) -> Tensor:
-    """Memory whose reading does not wait for page tables, where the system grants it."""
-    size = -(-(num_bytes + _READ_AHEAD) // _LARGE_PAGE) * _LARGE_PAGE
-    # Private: shared memory gets large pages by another rule, which is mostly off.
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.uint8)[:num_bytes]
+def panels_memory(num_bytes: int) -> Tensor:
+    """Where packed panels lie: (num_bytes,) uint8, with room for reading ahead behind it."""
+    return large_pages.zeros(num_bytes + _READ_AHEAD)[:num_bytes]

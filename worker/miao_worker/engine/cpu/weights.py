@@ -16,7 +16,7 @@ from miao_worker.engine.cpu.kernels import (
     dtype_code,
     num_panels,
 )
-from miao_worker.engine.cpu.products import large_pages, panel_order, quantize
+from miao_worker.engine.cpu.products import panel_order, panels_memory, quantize
 
 _PANEL = 32
 _HEADER_BYTES = 2 * _PANEL * 2  # a group's scales and middles
@@ -89,7 +89,7 @@ class WeightLinear(nn.Module):
         num_bytes = self.in_features * self.bits // 8 * _PANEL
         if self.bits == 4:
             num_bytes += self.in_features // self._group * _HEADER_BYTES
-        packed = large_pages(panels * num_bytes)
+        packed = panels_memory(panels * num_bytes)
         functions.weight_pack(
             values.contiguous(),
             *parts,
