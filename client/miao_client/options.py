@@ -55,7 +55,7 @@ class GenerateOptions(TypedDict, total=False):
     presence_penalty: float | None  # -2 to 2
     frequency_penalty: float | None  # -2 to 2
     logit_bias: Mapping[int, float] | None  # by token id, -100 to 100
-    max_tokens: int | None  # at least 1
+    max_tokens: int | None  # at least 1, or 0 with prompt_logprobs
     min_tokens: int | None  # before which no stop takes effect
     stop: str | Sequence[str] | None  # texts that end it; not part of the output
     stop_token_ids: Sequence[int] | None
@@ -66,6 +66,7 @@ class GenerateOptions(TypedDict, total=False):
     best_of: int | None  # generate so many, to 16, and name the n best
     ranking: Ranking | str | None  # what makes an answer the best
     echo: bool | None  # stream the prompt's tokens before the answers
+    prompt_logprobs: int | None  # echo, with log-probabilities as those of the output
     priority: Priority | str | None
     timeout: float | None  # seconds from acceptance to the end; None: the client's
     queue_timeout: float | None  # seconds to wait for a worker
@@ -106,6 +107,7 @@ def submission(
     best_of: int | None = None,
     ranking: Ranking | str | None = None,
     echo: bool | None = None,
+    prompt_logprobs: int | None = None,
     priority: Priority | str | None = None,
     timeout: float | None = None,
     queue_timeout: float | None = None,
@@ -122,7 +124,7 @@ def submission(
     write_prompt(spec, prompt)
     _set(spec, "spec", model=model, max_tokens=max_tokens, min_tokens=min_tokens)
     _set(spec, "spec", ignore_eos=ignore_eos, logprobs=logprobs)
-    _set(spec, "spec", n=n, best_of=best_of, echo=echo)
+    _set(spec, "spec", n=n, best_of=best_of, echo=echo, prompt_logprobs=prompt_logprobs)
     if ranking is not None:
         spec.ranking = _RANKINGS[_choice(Ranking, ranking, "spec.ranking")]
     drawing = {

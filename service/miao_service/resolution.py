@@ -154,7 +154,8 @@ def _job(
         stop=spec.stop,
         stop_token_ids=sorted(stop_token_ids),
         logprobs=spec.logprobs if spec.HasField("logprobs") else None,
-        echo_from=0 if spec.echo else None,
+        echo_from=0 if spec.echo or spec.HasField("prompt_logprobs") else None,
+        prompt_logprobs=spec.prompt_logprobs if spec.HasField("prompt_logprobs") else None,
     )
     answers.write(spec, job)
     return job
@@ -178,6 +179,7 @@ def _check_against_model(
         *_outside_vocabulary(model, spec.stop_token_ids, "spec.stop_token_ids"),
         *_outside_vocabulary(model, list(spec.sampling.logit_bias), "spec.sampling.logit_bias"),
         *_outside_context(model, spec, len(prompt)),
+        *_nothing_to_do(spec, len(prompt)),
         *_too_few_tokens(model, spec, len(prompt)),
     ]
     if violations:
@@ -195,6 +197,23 @@ def _outside_vocabulary(model: ServedModel, ids: Sequence[int], path: str) -> It
                 f"must be below the vocabulary size {vocab_size} of the model, not {token_id}",
             )
             return
+
+
+def _wants_none(spec: pb.GenerationSpec) -> bool:
+    """Whether no token is to be generated."""
+    return spec.HasField("max_tokens") and spec.max_tokens == 0
+
+
+def _nothing_to_do(spec: pb.GenerationSpec, num_prompt_tokens: int) -> Iterator[Violation]:
+    if not _wants_none(spec):
+        return
+    if not spec.HasField("prompt_logprobs"):
+        yield Violation("spec.max_tokens", "must be at least 1, or 0 with prompt_logprobs")
+    elif max(spec.n, spec.best_of) > 1:
+        yield Violation("spec.n", "must be 1 with max_tokens 0")
+    elif num_prompt_tokens == 1:
+        path = f"spec.{spec.WhichOneof('input')}"
+        yield Violation(path, "must give at least two tokens: the first has no log-probability")
 
 
 def _too_few_tokens(
@@ -216,7 +235,7 @@ def _outside_context(
     path = f"spec.{spec.WhichOneof('input')}"
     if num_prompt_tokens == 0:
         yield Violation(path, "must give at least one token")
-    elif num_prompt_tokens >= context:
+    elif num_prompt_tokens + (0 if _wants_none(spec) else 1) > context:
         yield Violation(
             path,
             f"is {num_prompt_tokens} tokens long; the model's context is {context} tokens, and "

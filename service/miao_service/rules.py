@@ -54,17 +54,6 @@ class Between:
 
 
 @dataclass(frozen=True, slots=True)
-class AtLeast:
-    """An integer that has no limit here but a smallest value."""
-
-    low: int
-
-    def check(self, value: Any, path: str) -> Iterator[Violation]:
-        if value < self.low:
-            yield Violation(path, f"must be at least {self.low}, not {value}")
-
-
-@dataclass(frozen=True, slots=True)
 class Seconds:
     """A duration above 0 and up to so many seconds."""
 

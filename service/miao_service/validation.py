@@ -15,7 +15,6 @@ from miao.v1 import generation_pb2 as pb
 from miao_service.errors import InvalidRequestError
 from miao_service.rules import (
     Anything,
-    AtLeast,
     Between,
     Bytes,
     Characters,
@@ -78,7 +77,7 @@ SPEC = Fields(
         "chat": CHAT,
         "token_ids": TOKEN_IDS,
         "sampling": SAMPLING,
-        "max_tokens": AtLeast(1),
+        "max_tokens": Anything(),
         "min_tokens": Anything(),
         "stop": Repeated(0, 16, Characters(1, 256)),
         "stop_token_ids": Repeated(0, 64),
@@ -95,6 +94,7 @@ SPEC = Fields(
         "best_of": Between(1, MAX_ANSWERS),
         "ranking": Known(pb.Ranking),
         "echo": Anything(),
+        "prompt_logprobs": Between(0, 20),
     },
     one_of=frozenset({"input"}),
 )

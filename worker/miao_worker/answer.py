@@ -109,9 +109,9 @@ class Answer:
 
     def find_end(self) -> None:
         """An earlier attempt may have written the last token and not the end."""
-        if self.end is not None or not self.token_ids:
+        if self.end is not None:
             return
-        if self.token_ids[-1] in self._job.stop_token_ids:
+        if self.token_ids and self.token_ids[-1] in self._job.stop_token_ids:
             self._end_by_engine(FinishReason.STOP)
         elif len(self.token_ids) >= self._job.max_tokens:
             self._end_by_engine(FinishReason.LENGTH)

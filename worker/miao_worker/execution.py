@@ -43,13 +43,14 @@ class Execution:
         self.cached_prompt_tokens = 0
         self.first_token_ms = record.first_token_ms
         self._digest = 0
-        self._echo = PromptEcho(job, tokenizer)
+        self._echo = PromptEcho(job, tokenizer, token_text)
         count = max(1, job.num_answers)
         self.answers = [Answer(job, index, tokenizer, token_text) for index in range(count)]
         for entry in claim.entries:
             self._replay(entry)
-        for answer in self.answers:
-            answer.find_end()
+        if self._echo.is_complete:
+            for answer in self.answers:
+                answer.find_end()
         self._find_end()
 
     @property
@@ -64,6 +65,7 @@ class Execution:
     def request(self, answer: Answer) -> SequenceRequest:
         """What the engine has to run for an answer, from where that is."""
         job = self.claim.job
+        score_from = self._echo.next_score if answer.index == 0 else None
         return SequenceRequest(
             sequence_id=answer.sequence_id,
             prompt_token_ids=tuple(job.prompt_token_ids),
@@ -83,7 +85,9 @@ class Execution:
                 min_tokens=job.min_tokens,
                 stop_token_ids=frozenset(job.stop_token_ids),
                 num_logprobs=job.logprobs if job.HasField("logprobs") else None,
+                num_prompt_logprobs=None if score_from is None else job.prompt_logprobs,
             ),
+            score_from=score_from or 1,
         )
 
     def advance(self, outputs: Sequence[tuple[Answer, SequenceOutput]], now_ms: int) -> list[Entry]:
@@ -98,6 +102,7 @@ class Execution:
                 self.cached_prompt_tokens = output.num_cached_tokens
             if output.finish_reason is FinishReason.ERROR:
                 failed = answer, output
+            self._echo.bring(output.prompt_logprobs)
             answer.bring(output)
         event = self._say_all()
         if failed is not None and self.end is None:
@@ -130,7 +135,7 @@ class Execution:
     def _say_all(self) -> pb.Tokens:
         """Write what can be said now; returns the last event, which is not written yet."""
         event = pb.Tokens()
-        while not self._echo.is_complete:
+        while self._echo.has_ahead:
             event = self._room(event, pb.Tokens(is_prompt=True))
             self._echo.say(event)
         while (answer := self._next()) is not None and answer.has_ahead:
@@ -139,7 +144,9 @@ class Execution:
         return event
 
     def _next(self) -> Answer | None:
-        """Whose turn it is; None where all have ended."""
+        """Whose turn it is; None where all have ended, or the prompt is not said yet."""
+        if not self._echo.is_complete:
+            return None
         speaking = [answer for answer in self.answers if answer.end is None]
         return min(speaking, key=lambda answer: len(answer.token_ids), default=None)
 

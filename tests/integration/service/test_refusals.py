@@ -30,7 +30,10 @@ BAD_SPECS: list[tuple[dict[str, Any], str, str]] = [
     ({"max_tokens": 0}, "spec.max_tokens", "at least 1"),
     ({"max_tokens": 4092}, "spec.max_tokens", "at most 4091, not 4092"),
     ({"min_tokens": 9, "max_tokens": 8}, "spec.min_tokens", "at most 8"),
-    ({"n": 2}, "spec.n", "only 1 is, not 2"),
+    ({"max_tokens": 0, "prompt_logprobs": 1, "prompt": "a"}, "spec.prompt", "at least two"),
+    ({"max_tokens": 0, "prompt_logprobs": 1, "n": 2}, "spec.n", "1 with max_tokens 0"),
+    ({"prompt_logprobs": 21}, "spec.prompt_logprobs", "between 0 and 20, not 21"),
+    ({"n": 17}, "spec.n", "between 1 and 16, not 17"),
     ({"logprobs": 21}, "spec.logprobs", "between 0 and 20, not 21"),
     ({"stop": ["x"] * 17}, "spec.stop", "at most 16, not 17"),
     ({"stop": ["x", ""]}, "spec.stop[1]", "1 to 256 characters, not 0"),
@@ -72,12 +75,12 @@ async def test_a_bad_field_is_named_with_its_limit(
 
 
 async def test_everything_wrong_is_said_at_once(front: Any, refused: Any) -> None:
-    spec = pb.GenerationSpec(max_tokens=0, n=3, sampling=pb.Sampling(temperature=-1))
+    spec = pb.GenerationSpec(logprobs=99, n=30, sampling=pb.Sampling(temperature=-1))
     call = front.generations.CreateGeneration(
         rpc.CreateGenerationRequest(request_id="no spaces", spec=spec)
     )
     assert set((await refused(call)).fields) == {
-        *("request_id", "spec.input", "spec.max_tokens", "spec.n", "spec.sampling.temperature")
+        *("request_id", "spec.input", "spec.logprobs", "spec.n", "spec.sampling.temperature")
     }
 
 

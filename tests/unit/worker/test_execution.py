@@ -200,3 +200,36 @@ def test_an_echoed_prompt_comes_first_once_and_whole(kept: int) -> None:
     other = execution(one.entries[:1] if not part else [], num_answers=2, echo_from=2, max_tokens=1)
     other.advance([(a, output(a.index, 0, 1)) for a in other.answers], now_ms=5)
     assert other.entries == one.entries
+
+
+def scores(first: int, last: int) -> tuple[TokenLogprobs, ...]:
+    return tuple(TokenLogprobs(-i / 16, ((i, -0.5),)) for i in range(first, last))
+
+
+@given(cut=st.integers(0, 40), border=st.integers(1, 12))
+def test_a_scored_prompt_comes_in_pieces_and_goes_on_where_it_was(cut: int, border: int) -> None:
+    job = {"num_answers": 1, "max_tokens": 0, "echo_from": 0, "prompt_logprobs": 1}
+    one, count = execution(**job), len(PROMPT)
+    border = min(border, count - 1)
+    (answer,) = one.answers
+    assert one.request(answer).score_from == 1
+    one.advance([(answer, SequenceOutput("s", prompt_logprobs=scores(1, border)))], now_ms=5)
+    assert one.request(answer).score_from == border
+    end = SequenceOutput(
+        "s", prompt_logprobs=scores(border, count), finish_reason=FinishReason.LENGTH
+    )
+    one.advance([(answer, end)], now_ms=5)
+    assert said(one.entries) == [(-1, token_id) for token_id in PROMPT]
+    given = [p.logprob for e in one.entries for p in events.decode(e.payload).tokens.logprobs]
+    assert given == [0.0, *(s.logprob for s in scores(1, count))]
+    assert one.end is not None
+    assert (one.end.reason, one.num_output_tokens) == (pb.FINISH_REASON_LENGTH, 0)
+    other = execution([entry for entry in one.entries if entry.last <= cut], **job)
+    if other.end is None:
+        begin = other.request(other.answers[0]).score_from
+        rest = SequenceOutput(
+            "s", prompt_logprobs=scores(begin, count), finish_reason=FinishReason.LENGTH
+        )
+        other.advance([(other.answers[0], rest)], now_ms=5)
+    assert said(other.entries) == said(one.entries)
+    assert other.end == one.end

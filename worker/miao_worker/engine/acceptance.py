@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Items
 
-from miao_worker.engine.batch import Batch, ModelRunner, Proposal
+from miao_worker.engine.batch import Batch, ModelRunner, Prefill, Proposal
 from miao_worker.engine.block_manager import BlockManager
 from miao_worker.engine.guidance.guidance import guide_fault
 from miao_worker.engine.guidance.guide import GuideError
@@ -13,7 +13,7 @@ from miao_worker.engine.scheduler import Scheduler
 from miao_worker.engine.sequence import Sequence
 from miao_worker.engine.speculation.speculator import Speculator
 from miao_worker.engine.speculation.verification import valid_samples
-from miao_worker.engine.types import FinishReason, SequenceOutput
+from miao_worker.engine.types import FinishReason, SequenceOutput, TokenLogprobs
 
 _NOT_FINITE = "the model's output was not finite"
 
@@ -45,6 +45,34 @@ class Acceptance:
             row += len(drawn)
             outputs.append(self._accept_verified(sequence, proposal, drawn))
         return outputs
+
+    def accept_scores(
+        self, scores: Items[tuple[Prefill, tuple[TokenLogprobs, ...] | None]]
+    ) -> list[SequenceOutput]:
+        """Report prompt tokens that were scored; None where a score is not a number."""
+        outputs = [self._accept_scores(prefill, found) for prefill, found in scores]
+        return [output for output in outputs if output is not None]
+
+    def _accept_scores(
+        self, prefill: Prefill, scores: tuple[TokenLogprobs, ...] | None
+    ) -> SequenceOutput | None:
+        sequence = prefill.sequence
+        if scores is None:
+            return self._fail(sequence, _NOT_FINITE)
+        if sequence.has_ended:
+            return None
+        is_first = not sequence.has_emitted
+        sequence.has_emitted = True
+        is_all = prefill.scored.stop + 1 >= sequence.scored_end
+        ends = is_all and sequence.is_only_scored
+        if ends:
+            self.retire(sequence)
+        return SequenceOutput(
+            sequence.sequence_id,
+            prompt_logprobs=scores,
+            finish_reason=FinishReason.LENGTH if ends else None,
+            num_cached_tokens=sequence.num_cached_tokens if is_first else None,
+        )
 
     def _accept(self, sequence: Sequence, sample: SampledToken) -> SequenceOutput | None:
         """Take a row's token; None where the sequence had ended before it was drawn."""

@@ -17,18 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """The tokens of a sequence from `start` up to `end`."""
+    """The tokens of a sequence from `start` up to `end`.
+
+    scored: the positions whose logits score the prompt token after them.
+    """
 
     sequence: Sequence
     start: int
     end: int
     is_last: bool  # reaches the last token, whose logits yield the next
+    scored: range = range(0)
 
     @classmethod
     def of(cls, sequence: Sequence, num_tokens: int) -> Prefill:
         start = sequence.num_computed_tokens
         end = start + num_tokens
-        return cls(sequence, start, end, is_last=end == sequence.num_tokens)
+        scored = sequence.scored_positions(start, end)
+        return cls(sequence, start, end, is_last=end == sequence.num_tokens, scored=scored)
 
     @property
     def num_tokens(self) -> int:
@@ -50,7 +55,8 @@ class Batch:
         yields        token 1      token 2      token 3
                                    if token 1 is proposed 1 ...
 
-    `sampled` names the sequences of the rows that have logits, in their order.
+    `sampled` names the sequences of the rows that have logits, in their order. Behind
+    these come the rows of `scored`: prompt tokens whose log-probabilities are wanted.
     """
 
     decodes: list[Sequence] = field(default_factory=list)
@@ -82,6 +88,11 @@ class Batch:
         return [*self.decode_rows, *(p.sequence for p in self.prefills if p.is_last)]
 
     @property
+    def scored(self) -> list[Prefill]:
+        """Those of the prefills that score prompt tokens."""
+        return [prefill for prefill in self.prefills if prefill.scored]
+
+    @property
     def sequences(self) -> list[Sequence]:
         """Each sequence that the step computes, once."""
         return [*self.decodes, *(prefill.sequence for prefill in self.prefills)]
@@ -107,6 +118,11 @@ class Batch:
             sequence.num_computed_tokens += 1
         for prefill in self.prefills:
             prefill.sequence.num_computed_tokens = prefill.end
+        for prefill in self.scored:
+            sequence = prefill.sequence
+            sequence.next_scored = prefill.scored.stop + 1
+            if sequence.is_only_scored and not sequence.wants_scores:
+                sequence.is_stopped = True
 
 
 class ModelRunner(Protocol):
@@ -130,9 +146,10 @@ class ModelRunner(Protocol):
     def dtype(self) -> torch.dtype: ...
 
     def run(self, batch: Batch) -> Tensor:
-        """Compute the batch. Returns logits (len(batch.sampled), vocab), the caller's to change.
+        """Compute the batch. Returns logits, (rows, vocab), of sampled, then of scored rows.
 
-        They hold until the next call: the next one may write to the same memory.
+        They are the caller's to change, and hold until the next call: the next one may
+        write to the same memory.
         """
         ...
 

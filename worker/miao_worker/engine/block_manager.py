@@ -127,12 +127,13 @@ class BlockManager:
     def _shared_prefix(self, sequence: Sequence) -> list[int]:
         """Published blocks that hold the sequence's first tokens, but never all of them.
 
-        One token at least is left to compute: its logits are needed.
+        One token at least is left to compute: its logits are needed. So are those
+        of all tokens that come before one which is to be scored.
         """
         shared: list[int] = []
         if not self._prefix_cache:
             return shared
-        for index in range((sequence.num_tokens - 1) // self.block_size):
+        for index in range(sequence.num_sharable_tokens // self.block_size):
             block = self._published.get(self._digest(sequence, index))
             if block is None:
                 break

@@ -17,6 +17,7 @@ from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.flight import Flight
 from miao_worker.engine.guidance.guidance import Guidance, allowed_proposals
 from miao_worker.engine.model_runner import load_runners
+from miao_worker.engine.prompt_scores import PromptScores, max_scored_tokens
 from miao_worker.engine.request_checks import request_fault
 from miao_worker.engine.sampler import Drawn, Sampler
 from miao_worker.engine.scheduler import Scheduler
@@ -62,7 +63,12 @@ class Engine:
         self._block_size = config.block_size
         self._quantize = config.quantize
         self._blocks = BlockManager(self._runner.num_blocks, config.block_size, config.prefix_cache)
-        self._scheduler = Scheduler(self._blocks, config.max_sequences, config.max_batch_tokens)
+        self._scheduler = Scheduler(
+            self._blocks,
+            config.max_sequences,
+            config.max_batch_tokens,
+            max_scored_tokens(runner.vocab_size),
+        )
         self._sampler = Sampler()
         self._clock = clock
         proposer = proposer or make_proposer(config, draft_runner, runner.vocab_size)
@@ -210,21 +216,26 @@ class Engine:
         self._speculate(batch)
         if self._in_flight is not None and self._in_flight.drawn is not None:
             batch.carried = Carried.of(batch.decodes, self._in_flight.drawn.token_ids)
-        drawn = self._compute(batch)
+        drawn, scores = self._compute(batch)
         batch.mark_computed()
         self._num_steps += 1
-        flight = Flight(batch, drawn, started)
+        flight = Flight(batch, drawn, scores, started)
         if self._overlaps:
             flight.begin()
         return flight
 
-    def _compute(self, batch: Batch) -> Drawn | None:
-        """Run the model and begin to draw; what grammars allow is found meanwhile."""
+    def _compute(self, batch: Batch) -> tuple[Drawn | None, PromptScores | None]:
+        """Run the model, begin to draw tokens and to score prompts; None where there are none.
+
+        What grammars allow is found meanwhile.
+        """
         sampled, before = batch.sampled, batch.proposed_before
         masks = None if self._guidance is None else self._guidance.find_masks(sampled, before)
         try:
-            logits = self._runner.run(batch)
-            return self._sampler.launch(logits, sampled, before, masks) if sampled else None
+            logits, drawn = self._runner.run(batch), None
+            if sampled:
+                drawn = self._sampler.launch(logits[: len(sampled)], sampled, before, masks)
+            return drawn, PromptScores.of(logits[len(sampled) :], batch.scored)
         finally:
             if masks is not None:
                 masks.wait()
@@ -237,7 +248,9 @@ class Engine:
         samples = flight.drawn.collect() if flight.drawn is not None else []
         if self._overlaps:
             flight.end()
-        brought = self._acceptance.accept_all(flight.batch, samples)
+        scores = flight.scores.collect() if flight.scores is not None else []
+        brought = self._acceptance.accept_scores(scores)
+        brought += self._acceptance.accept_all(flight.batch, samples)
         if self._overlaps:
             self._acceptance.leave(flight.batch.sequences)
         self._learn(flight.batch, brought, self._clock() - flight.started)

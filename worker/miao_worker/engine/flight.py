@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from miao_worker.engine.batch import Batch
+from miao_worker.engine.prompt_scores import PromptScores
 from miao_worker.engine.sampler import Drawn
 
 
@@ -14,6 +15,7 @@ class Flight:
 
     batch: Batch
     drawn: Drawn | None  # None: no sequence yields a token
+    scores: PromptScores | None  # None: no prompt is scored
     started: float  # seconds, of the engine's clock
 
     @property

@@ -196,7 +196,7 @@ class TransformersRunner:
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> Tensor:
-        """Compute the batch. Returns logits (len(batch.sampled), vocab)."""
+        """Compute the batch. Returns logits, (rows, vocab), of sampled, then of scored rows."""
         if self._graphs is not None and not batch.prefills:
             paged = self._packer.place(batch)
             logits = self._graphs.run(token_ids_of(batch), paged, batch.carried)

@@ -152,11 +152,13 @@ def token_ids_of(batch: Batch) -> Indices:
 
 
 def sampled_places(batch: Batch) -> Indices:
-    """Where in the row the tokens stand whose logits are wanted."""
+    """Where in the row the tokens stand whose logits are wanted: sampled, then scored."""
     offset = batch.num_decode_rows
     places = list(range(offset))
+    scored: list[int] = []
     for prefill in batch.prefills:
+        scored += (offset + position - prefill.start for position in prefill.scored)
         offset += prefill.num_tokens
         if prefill.is_last:
             places.append(offset - 1)
-    return np.array(places, dtype=np.int64)
+    return np.array(places + scored, dtype=np.int64)

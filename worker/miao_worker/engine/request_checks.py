@@ -12,7 +12,7 @@ def request_fault(request: SequenceRequest, vocab_size: int, max_model_length: i
     num_tokens = len(request.prompt_token_ids) + len(request.output_token_ids)
     if not request.prompt_token_ids:
         return "the prompt is empty"
-    if len(request.prompt_token_ids) >= max_model_length:
+    if len(request.prompt_token_ids) + min(1, request.sampling.max_tokens) > max_model_length:
         return (
             f"the prompt has {len(request.prompt_token_ids)} tokens, "
             f"which leaves no room for output within {max_model_length}"
@@ -25,13 +25,15 @@ def request_fault(request: SequenceRequest, vocab_size: int, max_model_length: i
         return f"an output token id is outside the vocabulary of {vocab_size}"
     if not _are_token_ids(tuple(i for i, _ in request.sampling.logit_bias), vocab_size):
         return f"a token id of logit_bias is outside the vocabulary of {vocab_size}"
+    if not request.sampling.max_tokens and len(request.prompt_token_ids) < 2:
+        return "a prompt of one token has nothing to score"
     return sampling_fault(request.sampling)
 
 
 def sampling_fault(params: SamplingParams) -> str | None:
     """Which sampling parameter is out of its range; None where all are within."""
-    if params.max_tokens < 1:
-        return "max_tokens must be at least 1"
+    if params.max_tokens < (1 if params.num_prompt_logprobs is None else 0):
+        return "max_tokens must be at least 1, or 0 where a prompt is scored"
     if not (math.isfinite(params.temperature) and params.temperature >= 0):
         return "temperature must be a finite number of at least 0"
     if not 0 < params.top_p <= 1:
@@ -50,6 +52,8 @@ def sampling_fault(params: SamplingParams) -> str | None:
         return "min_tokens must be between 0 and max_tokens"
     if params.num_logprobs is not None and params.num_logprobs < 0:
         return "num_logprobs must be at least 0"
+    if params.num_prompt_logprobs is not None and params.num_prompt_logprobs < 0:
+        return "num_prompt_logprobs must be at least 0"
     return None
 
 

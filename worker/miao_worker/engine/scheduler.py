@@ -23,10 +23,19 @@ class Scheduler:
     A step costs O(running): the waiting ones are only looked at from the head.
     """
 
-    def __init__(self, blocks: BlockManager, max_sequences: int, max_batch_tokens: int) -> None:
+    def __init__(
+        self,
+        blocks: BlockManager,
+        max_sequences: int,
+        max_batch_tokens: int,
+        max_scored_tokens: int = 1 << 30,
+    ) -> None:
+        """`max_scored_tokens`: prompt tokens scored in one step, whose logits take memory."""
         self._blocks = blocks
         self._max_running = min(max_sequences, max_batch_tokens)
         self._max_batch_tokens = max_batch_tokens
+        self._max_scored_tokens = max_scored_tokens
+        self._num_scores_left = 0  # in this step
         self._waiting: OrderedDict[str, Sequence] = OrderedDict()
         self._running: dict[str, Sequence] = {}  # in the order of arrival
         self._free_rows = list(reversed(range(self._max_running)))
@@ -72,6 +81,7 @@ class Scheduler:
     def schedule(self) -> Batch:
         """Choose the next step's tokens, at most `max_batch_tokens`."""
         batch = Batch()
+        self._num_scores_left = self._max_scored_tokens
         self._schedule_decodes(batch)
         budget = self._max_batch_tokens - len(batch.decodes)
         budget = self._continue_prefills(batch, budget)
@@ -134,6 +144,8 @@ class Scheduler:
     def _admit_waiting(self, batch: Batch, budget: int) -> None:
         while budget and self._waiting and self._free_rows:
             sequence = next(iter(self._waiting.values()))
+            if sequence.wants_scores and not self._num_scores_left:
+                return
             # Each running sequence may soon need one more block.
             if not self._blocks.admit(sequence, reserve=len(self._running)):
                 return
@@ -150,11 +162,21 @@ class Scheduler:
             )
 
     def _schedule_chunk(self, batch: Batch, sequence: Sequence, budget: int) -> int:
-        num_tokens = min(budget, sequence.num_uncomputed_tokens)
+        num_tokens = self._chunk_size(sequence, budget)
+        if not num_tokens:
+            return budget
         prefill = Prefill.of(sequence, num_tokens)
         self._blocks.publish(sequence, prefill.end)
         batch.prefills.append(prefill)
+        self._num_scores_left -= len(prefill.scored)
         return budget - num_tokens
+
+    def _chunk_size(self, sequence: Sequence, budget: int) -> int:
+        num_tokens = min(budget, sequence.num_uncomputed_tokens - sequence.is_only_scored)
+        if not sequence.wants_scores:
+            return num_tokens
+        num_unscored = max(0, sequence.next_scored - 1 - sequence.num_computed_tokens)
+        return min(num_tokens, num_unscored + self._num_scores_left)
 
     def _release(self, sequence: Sequence) -> None:
         self._blocks.release(sequence)

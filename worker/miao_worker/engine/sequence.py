@@ -30,6 +30,8 @@ class Sequence:
     token_ids: list[int]
     num_prompt_tokens: int
     num_computed_tokens: int = 0
+    next_scored: int = 1  # the prompt token whose log-probability is to come next
+    scored_end: int = 0  # behind the last one that is scored; 0: none is
     block_table: list[int] = field(default_factory=list)
     block_digests: list[bytes] = field(default_factory=list)  # of full blocks, chained
     num_published_blocks: int = 0  # leading blocks offered to the prefix cache
@@ -47,11 +49,14 @@ class Sequence:
 
     @classmethod
     def from_request(cls, request: SequenceRequest) -> Sequence:
+        asks_scores = request.sampling.num_prompt_logprobs is not None
         return cls(
             sequence_id=request.sequence_id,
             sampling=request.sampling,
             token_ids=[*request.prompt_token_ids, *request.output_token_ids],
             num_prompt_tokens=len(request.prompt_token_ids),
+            next_scored=max(1, request.score_from),
+            scored_end=len(request.prompt_token_ids) if asks_scores else 0,
         )
 
     @property
@@ -65,6 +70,27 @@ class Sequence:
     @property
     def num_uncomputed_tokens(self) -> int:
         return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def wants_scores(self) -> bool:
+        """Whether log-probabilities of prompt tokens are still to be computed."""
+        return self.next_scored < self.scored_end
+
+    @property
+    def is_only_scored(self) -> bool:
+        """Whether no token is to be drawn: the last one is never computed then."""
+        return self.sampling.max_tokens == 0
+
+    @property
+    def num_sharable_tokens(self) -> int:
+        """The first tokens whose logits nobody needs: their blocks may come from the cache."""
+        return self.next_scored - 1 if self.wants_scores else len(self.token_ids) - 1
+
+    def scored_positions(self, start: int, end: int) -> range:
+        """Of the positions from start to end, those whose logits score the token after them."""
+        if not self.wants_scores:
+            return range(0)
+        return range(max(start, self.next_scored - 1), min(end, self.scored_end - 1))
 
     @property
     def num_known_tokens(self) -> int:
@@ -105,6 +131,8 @@ class Sequence:
 
     def is_full(self, max_model_length: int) -> bool:
         """Whether the current last token is the last, whichever it is."""
+        if self.wants_scores:
+            return False
         return (
             self.num_output_tokens >= self.sampling.max_tokens
             or self.num_tokens >= max_model_length

@@ -40,6 +40,7 @@ class SamplingParams:
     min_tokens: int = 0  # output tokens before which no stop token is drawn
     stop_token_ids: frozenset[int] = frozenset()
     num_logprobs: int | None = None  # None: off; 0: the chosen token's only; n: and the n likeliest
+    num_prompt_logprobs: int | None = None  # the same of the prompt's tokens
 
     @property
     def counts_tokens(self) -> bool:
@@ -63,6 +64,10 @@ class SequenceRequest:
 
     `grammar` is what the output follows, as llguidance reads it: Lark's notation, or
     JSON that names several grammars (of schemas, regular expressions, lazy parts).
+
+    Prompt tokens from `score_from` on are scored, where their log-probabilities are
+    asked for; the first of all has none. `max_tokens` may then be 0: nothing else is
+    wanted.
     """
 
     sequence_id: str
@@ -70,11 +75,12 @@ class SequenceRequest:
     sampling: SamplingParams
     output_token_ids: tuple[int, ...] = ()
     grammar: str | None = None
+    score_from: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Log-probabilities of one output token under the model's own distribution.
+    """Log-probabilities of one token under the model's own distribution.
 
     Taken from the raw logits (before penalties, bias, temperature and truncation).
     """
@@ -93,6 +99,7 @@ class SequenceOutput:
     finish_reason: FinishReason | None = None
     error: str | None = None  # with ERROR: a public sentence, never prompt or output text
     num_cached_tokens: int | None = None  # prompt tokens found in the prefix cache; on first output
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()  # of the next prompt tokens, in their order
 
 
 @dataclass(frozen=True, slots=True)

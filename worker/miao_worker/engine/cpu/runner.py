@@ -50,10 +50,11 @@ class DecoderRunner:
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> Tensor:
-        """Compute the batch. Returns logits (len(batch.sampled), vocab)."""
+        """Compute the batch. Returns logits, (rows, vocab), of sampled, then of scored rows."""
         step = self._step(batch)
         places = sampled_places(batch)
-        wanted = None if len(places) == batch.num_tokens else torch.from_numpy(places)
+        are_all = len(places) == batch.num_tokens and not batch.scored
+        wanted = None if are_all else torch.from_numpy(places)
         token_ids = torch.from_numpy(token_ids_of(batch))
         if batch.carried is not None:
             batch.carried.fill_(token_ids)
