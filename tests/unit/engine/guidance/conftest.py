@@ -38,7 +38,7 @@ VOCAB = TOKENIZER.get_vocab_size() + 8  # padded, as models are
 
 
 class BabblingRunner:
-    """The engine's `ModelRunner`: logits are noise that follows from the last two tokens."""
+    """The engine's `ModelRunner`: logits are noise that follows from place and last token."""
 
     device = torch.device("cpu")
     dtype = torch.float32
@@ -53,10 +53,16 @@ class BabblingRunner:
     def run(self, batch: Batch) -> torch.Tensor:
         self.num_steps += 1
         before = batch.proposed_before or [()] * len(batch.sampled)
+        carried = torch.zeros(len(batch.decodes), dtype=torch.int64)
+        if batch.carried is not None:  # tokens that only the device knows yet
+            batch.carried.fill_(carried)
+        known = dict(zip(batch.decodes, carried.tolist(), strict=True))
         rows = []
         for sequence, proposed in zip(batch.sampled, before, strict=True):
-            *_, one, other = [*sequence.token_ids, *proposed]
-            rows.append((31 * one + other) % 997)
+            last = [*sequence.token_ids, *proposed][-1]
+            if sequence.pending_row is not None:
+                last = known[sequence]
+            rows.append((31 * last + sequence.num_tokens + len(proposed)) % 997)
         return self._noise[rows]
 
     def erase(self, blocks: Any) -> None:

@@ -14,31 +14,39 @@ from torch import Tensor
 from miao_worker.engine.batch import Proposal
 from miao_worker.engine.guidance.guide import Guide
 from miao_worker.engine.sequence import Sequence
+from miao_worker.engine.transfer import upload
 
 _WORD_BITS = 32
 
+Flags = npt.NDArray[np.bool_]  # (rows, vocab)
 Bits = npt.NDArray[np.uint32]  # (rows, words), the lowest bit of a word first
 
 
 class Masks:
-    """The allowed tokens of some rows of a step, ready or being found."""
+    """What some rows of a step may not say, ready or being found."""
 
-    def __init__(self, rows: list[int], allowed: Future[Tensor]) -> None:
+    def __init__(self, rows: list[int], refused: Future[Flags]) -> None:
         self.rows = rows  # places among the step's logits
-        self._allowed = allowed
+        self._refused = refused
 
     def apply_(self, scores: Tensor) -> None:
         """Set what is not allowed to -inf, in place. Shapes: scores (step's rows, vocab)."""
-        refused = ~self._allowed.result().to(scores.device)
-        if len(self.rows) == len(scores):
-            scores.masked_fill_(refused, -torch.inf)
+        refused = self._refused.result()
+        if scores.device.type == "cpu" and scores.dtype == torch.float32:
+            lines = scores.numpy()  # without waking torch's threads, which costs more than it saves
+            for row, line in zip(self.rows, refused, strict=True):
+                np.copyto(lines[row], -np.inf, where=line)
             return
-        for row, line in zip(self.rows, refused, strict=True):
+        on_device = upload(refused, scores.device)
+        if len(self.rows) == len(scores):
+            scores.masked_fill_(on_device, -torch.inf)
+            return
+        for row, line in zip(self.rows, on_device, strict=True):
             scores[row].masked_fill_(line, -torch.inf)
 
     def wait(self) -> None:
         """Until no thread looks at the guides any more."""
-        self._allowed.exception()
+        self._refused.exception()
 
 
 class MaskFinder:
@@ -65,13 +73,14 @@ class MaskFinder:
         work = [(sequences[i], proposed[i] if proposed else ()) for i in rows]
         return Masks(rows, self._thread.submit(self._find, work))
 
-    def _find(self, work: list[tuple[Sequence, Proposal]]) -> Tensor:
+    def _find(self, work: list[tuple[Sequence, Proposal]]) -> Flags:
         bits = np.zeros((len(work), self._num_words), dtype=np.uint32)
         self._fill(work, bits)
         for line, (sequence, proposed) in zip(bits, work, strict=True):
             self._hold_ends_back(line, sequence, len(proposed))
-        flags = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")
-        return torch.from_numpy(flags[:, : self._vocab_size].view(np.bool_))
+        flags = np.unpackbits((~bits).view(np.uint8), axis=1, bitorder="little")
+        refused: Flags = flags[:, : self._vocab_size].view(np.bool_)
+        return refused
 
     def _fill(self, work: list[tuple[Sequence, Proposal]], bits: Bits) -> None:
         """The grammars' own masks. A line that cannot be reached stays empty."""
