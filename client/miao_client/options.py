@@ -126,7 +126,7 @@ def submission(
     _set(spec, "spec", ignore_eos=ignore_eos, logprobs=logprobs)
     _set(spec, "spec", n=n, best_of=best_of, echo=echo, prompt_logprobs=prompt_logprobs)
     if ranking is not None:
-        spec.ranking = _RANKINGS[_choice(Ranking, ranking, "spec.ranking")]
+        spec.ranking = _RANKINGS[choice(Ranking, ranking, "spec.ranking")]
     drawing = {
         "temperature": temperature,
         "top_p": top_p,
@@ -143,19 +143,19 @@ def submission(
     _extend(spec, "stop", [stop] if isinstance(stop, str) else stop)
     _extend(spec, "stop_token_ids", stop_token_ids)
     if priority is not None:
-        spec.priority = _PRIORITIES[_choice(Priority, priority, "spec.priority")]
+        spec.priority = PRIORITIES[choice(Priority, priority, "spec.priority")]
     _set_duration(spec.timeout, "spec.timeout", timeout)
     _set_duration(spec.queue_timeout, "spec.queue_timeout", queue_timeout)
     leaving = None
     if on_disconnect is not None:
-        leaving = _choice(OnDisconnect, on_disconnect, "spec.on_disconnect")
+        leaving = choice(OnDisconnect, on_disconnect, "spec.on_disconnect")
     spec.on_disconnect = _LEAVING[leaving]
     request = service_pb.GenerateRequest(spec=spec)
     _set(request, "", request_id=uuid.uuid4().hex if request_id is None else request_id)
     return Submission(request, timeout, cancel_on_close=leaving is not OnDisconnect.CONTINUE)
 
 
-_PRIORITIES = {
+PRIORITIES = {
     Priority.LOW: pb.PRIORITY_LOW,
     Priority.NORMAL: pb.PRIORITY_NORMAL,
     Priority.HIGH: pb.PRIORITY_HIGH,
@@ -173,7 +173,7 @@ _LEAVING: dict[OnDisconnect | None, pb.OnDisconnect] = {
 
 def check_timeout(seconds: float | None, field: str) -> None:
     """Refuse a timeout that is over before it begins; None is no timeout."""
-    if seconds is not None and not 0 < seconds <= _MOST_SECONDS:
+    if seconds is not None and not 0 < seconds <= LONGEST_SECONDS:
         raise _invalid(field, "must be above 0 and at most 24 hours")
 
 
@@ -184,7 +184,7 @@ def check_follow(after: int, timeout: float | None) -> None:
     check_timeout(timeout, "timeout")
 
 
-_MOST_SECONDS = 24 * 60 * 60
+LONGEST_SECONDS = 24 * 60 * 60
 
 
 def _set(message: ProtobufMessage, path: str, **values: object) -> None:
@@ -229,7 +229,8 @@ def _set_duration(duration: Duration, field: str, seconds: float | None) -> None
         duration.FromNanoseconds(round(seconds * 1e9))
 
 
-def _choice(kind: type[_Choice], value: str, field: str) -> _Choice:
+def choice(kind: type[_Choice], value: str, field: str) -> _Choice:
+    """The member of an enum that a value names."""
     try:
         return kind(value)
     except ValueError:

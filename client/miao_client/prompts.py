@@ -44,6 +44,13 @@ class _TextInput(Protocol):
     def chat(self) -> pb.Chat: ...
 
 
+def as_spec(prompt: Prompt) -> pb.GenerationSpec:
+    """A spec with nothing but the prompt."""
+    spec = pb.GenerationSpec()
+    write_prompt(spec, prompt)
+    return spec
+
+
 def write_prompt(spec: pb.GenerationSpec, prompt: Prompt) -> None:
     """Set the spec's input: text, conversation or token ids, by the prompt's type."""
     if isinstance(prompt, TokenIds):

@@ -65,8 +65,8 @@ def ending(message: pb.Finished) -> results.Ending:
     return results.Ending(
         reason=finish_reason(message.reason),
         stopped_by=_stopped_by(message),
-        usage=_usage(message.usage),
-        timings=_timings(message.timings),
+        usage=usage(message.usage),
+        timings=timings(message.timings),
         error_code=_CODE_NAMES.get(message.error.code, "UNKNOWN") if failed else None,
         error_message=message.error.message if failed else None,
         answers=tuple(map(_answer_ending, message.answers)),
@@ -144,11 +144,14 @@ def _said(message: pb.Saying) -> results.Said:
     return results.Said(message.text, tuple(message.token_ids))
 
 
-def _usage(message: pb.Usage) -> results.Usage:
+def usage(message: pb.Usage) -> results.Usage:
+    """Tokens that it took."""
     return results.Usage(message.prompt_tokens, message.cached_prompt_tokens, message.output_tokens)
 
 
-def _timings(message: pb.Timings) -> results.Timings:
+def timings(message: pb.Timings) -> results.Timings:
+    """Where the time went."""
+
     def seconds(name: str) -> float | None:
         return _seconds(getattr(message, name)) if message.HasField(name) else None
 

@@ -206,6 +206,30 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredToken:
+    """One token of a scored text."""
+
+    token_id: int
+    text: str  # its share; empty where a character spans tokens
+    logprob: float | None  # None for a first token that has nothing before it
+    top: tuple[TopLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How likely a text is to a model."""
+
+    tokens: tuple[ScoredToken, ...]
+    log_likelihood: float  # the sum of the tokens' log-probabilities
+    num_scored_tokens: int
+    perplexity: float  # exp(-log_likelihood / num_scored_tokens)
+    usage: Usage
+    timings: Timings
+    generation_id: str  # a score is kept as a generation of no tokens
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class DefaultSampling:
     """Sampling in effect where a request says nothing; None is the service's own default."""
 

@@ -16,6 +16,7 @@ FrontError
 │   └── GenerationLostError      DATA_LOSS       Redis no longer knows the generation
 ├── OutputChangedError       DATA_LOSS           made again, it says something else than was seen
 ├── CallerLeftError          CANCELLED           nobody reads this
+├── EndedEarlyError          by its end          what was to be answered has ended otherwise
 └── UnexpectedError          INTERNAL            a fault of ours; the log has its id
 
 A message is for the caller and never holds prompt or output text.
@@ -268,6 +269,16 @@ class CallerLeftError(FrontError):
 
     def __init__(self) -> None:
         super().__init__("the caller has left")
+
+
+class EndedEarlyError(FrontError):
+    """What the call waited for has ended without the result that it was to have."""
+
+    reason = "ENDED_EARLY"
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class UnexpectedError(FrontError):

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from redis.exceptions import RedisError
 
-from miao.v1 import generation_service_pb2, model_service_pb2
+from miao.v1 import generation_service_pb2, model_service_pb2, score_service_pb2
 from miao_queue.connection import connect_async
 from miao_queue.store import GenerationStore
 from miao_service.decoding import DecodingInterceptor
@@ -29,12 +29,15 @@ from miao_service.model_service import ModelServicer
 from miao_service.models import ModelCatalog
 from miao_service.ports import BindError, check_free
 from miao_service.resolution import Resolver
+from miao_service.score_resolution import ScoreResolver
+from miao_service.score_service import ScoreServicer
 from miao_service.settings import ServiceSettings, parse_address
 
 logger = logging.getLogger(__name__)
 
 _GENERATION = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 _MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
+_SCORE = score_service_pb2.DESCRIPTOR.services_by_name["ScoreService"]
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
@@ -66,12 +69,11 @@ class Front:
             settings.redis_timeout_seconds,
             settings.follow_outage_seconds,
         )
-        self._generations = GenerationServicer(
-            settings,
-            GenerationStore(commands, front_id, settings.acceptance),
-            Resolver(self.catalog, settings, self._formats),
-            self.reader,
-        )
+        store = GenerationStore(commands, front_id, settings.acceptance)
+        resolver = Resolver(self.catalog, settings, self._formats)
+        self._generations = GenerationServicer(settings, store, resolver, self.reader)
+        scores = ScoreResolver(resolver, self.catalog, settings)
+        self._scores = ScoreServicer(settings, store, resolver, scores, self.reader)
         self._models = ModelServicer(settings, self.catalog)
         self._health = HealthServicer()
         self._tasks: list[asyncio.Task[None]] = []
@@ -127,10 +129,14 @@ class Front:
             options.append(("grpc.max_connection_age_ms", int(age * 1000)))
         server = grpc.aio.server(options=options, interceptors=[DecodingInterceptor()])
         server.add_generic_rpc_handlers(
-            (generic_handler(_GENERATION, self._generations), generic_handler(_MODEL, self._models))
+            (
+                generic_handler(_GENERATION, self._generations),
+                generic_handler(_MODEL, self._models),
+                generic_handler(_SCORE, self._scores),
+            )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = [service.full_name for service in (_GENERATION, _MODEL, _HEALTH)]
+        names = [service.full_name for service in (_GENERATION, _MODEL, _SCORE, _HEALTH)]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
         return server
 
@@ -184,7 +190,7 @@ class Front:
         self._answers = answers
         models = self.catalog.models.items()
         statuses = {name: answers and model.status.num_workers > 0 for name, model in models}
-        fronts = ("", _GENERATION.full_name, _MODEL.full_name)
+        fronts = ("", _GENERATION.full_name, _MODEL.full_name, _SCORE.full_name)
         self._health.tell(statuses | dict.fromkeys(fronts, answers))
 
 

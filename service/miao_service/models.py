@@ -105,6 +105,13 @@ class ModelCatalog:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
+    async def encode_part(self, model: ServedModel, text: str, field: str) -> list[int]:
+        """The tokens of a text that stands behind others; long ones are made in a thread."""
+        work = partial(model.tokenizer.encode_text, text, field)
+        if len(text) <= _SHORT_TEXT_CHARS:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     def _choose(self, name: str) -> ServedModel | None:
         if name:
             return self._models.get(name)

@@ -56,6 +56,14 @@ class ModelTokenizer:
             return self._controls.encode(text, field, add_special_tokens=True)
         return _encode(self._tokenizer, text, add_special_tokens=True)
 
+    def encode_text(self, text: str, field: str) -> list[int]:
+        """A part of a prompt: as a plain one, without special tokens."""
+        _refuse_noncharacters(text, field)
+        if self._controls.appear_in(text):
+            masked = self._controls.mask(text)
+            return self._controls.encode(masked, field, add_special_tokens=False)
+        return _encode(self._tokenizer, text, add_special_tokens=False)
+
     def encode_chat(self, chat: pb.Chat, field: str) -> list[int]:
         """A conversation, rendered; its special tokens are those of the template."""
         for index, message in enumerate(chat.messages):

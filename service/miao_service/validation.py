@@ -99,6 +99,22 @@ SPEC = Fields(
     one_of=frozenset({"input"}),
 )
 
+SCORE_SPEC = Fields(
+    {
+        "model": _MODEL,
+        "text": _TEXT,
+        "token_ids": TOKEN_IDS,
+        "prompt": _TEXT,
+        "chat": CHAT,
+        "prompt_token_ids": TOKEN_IDS,
+        "top_logprobs": Between(0, 20),
+        "priority": Known(pb.Priority),
+        "timeout": Seconds(_DAY_SECONDS),
+        "queue_timeout": Seconds(_DAY_SECONDS),
+    },
+    one_of=frozenset({"target"}),
+)
+
 _SUBMIT = Fields({"request_id": _REQUEST_ID, "spec": SPEC}, required=frozenset({"spec"}))
 _BY_ID = {"generation_id": _GENERATION_ID}
 _ID_REQUIRED = frozenset({"generation_id"})
@@ -126,6 +142,9 @@ REQUESTS: dict[str, Fields] = {
         }
     ),
     "miao.v1.CancelGenerationRequest": Fields(_BY_ID, required=_ID_REQUIRED),
+    "miao.v1.ScoreRequest": Fields(
+        {"request_id": _REQUEST_ID, "spec": SCORE_SPEC}, required=frozenset({"spec"})
+    ),
     "miao.v1.ListModelsRequest": Fields({}),
     "miao.v1.GetModelRequest": Fields({"name": _MODEL}),
     "miao.v1.TokenizeRequest": Fields(

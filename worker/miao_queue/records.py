@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from google.protobuf.message import Message
+
 from miao.internal.v1.queue_pb2 import Job
 from miao.v1 import generation_pb2 as pb
 
@@ -159,9 +161,10 @@ def generation_id(tenant: str, request_id: str) -> str:
     return base64.b32encode(digest)[:26].decode().lower()
 
 
-def fingerprint(spec: pb.GenerationSpec) -> str:
-    """Equal for equal specs of this version of the contract."""
-    return hashlib.sha256(spec.SerializeToString(deterministic=True)).hexdigest()[:32]
+def fingerprint(spec: Message) -> str:
+    """Equal for equal specs of one kind in this version of the contract."""
+    kind = b"" if isinstance(spec, pb.GenerationSpec) else spec.DESCRIPTOR.full_name.encode()
+    return hashlib.sha256(kind + spec.SerializeToString(deterministic=True)).hexdigest()[:32]
 
 
 def finished_message(

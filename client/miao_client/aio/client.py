@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Self, Unpack
 from weakref import WeakSet
 
-from miao_client import methods, options, results
+from miao_client import methods, options, results, scoring
 from miao_client.aio.stream import AsyncGenerationStream
 from miao_client.aio.transport import AsyncTransport
-from miao_client.options import GenerateOptions
-from miao_client.prompts import Prompt
+from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority
+from miao_client.prompts import Prompt, TokenIds
 from miao_client.settings import Settings
 from miao_client.stream_state import StreamState
 
@@ -186,6 +186,36 @@ class AsyncClient:
         """Turn a text or a conversation into the model's tokens, as `generate` would."""
         operation = methods.tokenize(prompt, self.settings.model_or(model))
         return await self._transport.call(operation)
+
+    async def score(
+        self,
+        text: str | TokenIds,
+        *,
+        prompt: Prompt | None = None,
+        model: str | None = None,
+        top_logprobs: int = 0,
+        priority: Priority | str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # the deadline travels to the service
+        queue_timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> results.Score:
+        """Say how likely a text is, alone or behind a prompt; see `Client.score`.
+
+        Raises:
+            MiaoError: It was refused, failed, or ran out of time.
+        """
+        operation = scoring.score(
+            text,
+            prompt,
+            model=self.settings.model_or(model),
+            top_logprobs=top_logprobs,
+            priority=priority,
+            timeout=self.settings.timeout if timeout is None else timeout,
+            queue_timeout=queue_timeout,
+            request_id=request_id,
+        )
+        seconds = timeout or self.settings.timeout or LONGEST_SECONDS
+        return await self._transport.call(operation, seconds)
 
     def _stream(self, state: StreamState) -> AsyncGenerationStream:
         stream = AsyncGenerationStream(self._transport, state)

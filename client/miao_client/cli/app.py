@@ -15,6 +15,7 @@ from miao_client.cli import (
     generate,
     generations,
     models,
+    score,
     servers,
     status,
     tokenize,
@@ -47,7 +48,7 @@ def _options(
     pass
 
 
-for module in (generate, chat, models, status, tokenize, generations, bench, servers):
+for module in (generate, chat, models, status, tokenize, score, generations, bench, servers):
     module.register(app)
 
 

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Self, Unpack
 from weakref import WeakSet
 
-from miao_client import methods, options, results
-from miao_client.options import GenerateOptions
-from miao_client.prompts import Prompt
+from miao_client import methods, options, results, scoring
+from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority
+from miao_client.prompts import Prompt, TokenIds
 from miao_client.settings import Settings
 from miao_client.stream_state import StreamState
 from miao_client.sync.stream import GenerationStream
@@ -215,6 +215,52 @@ class Client:
     def tokenize(self, prompt: Prompt, *, model: str | None = None) -> results.Tokenization:
         """Turn a text or a conversation into the model's tokens, as `generate` would."""
         return self._transport.call(methods.tokenize(prompt, self.settings.model_or(model)))
+
+    def score(
+        self,
+        text: str | TokenIds,
+        *,
+        prompt: Prompt | None = None,
+        model: str | None = None,
+        top_logprobs: int = 0,
+        priority: Priority | str | None = None,
+        timeout: float | None = None,
+        queue_timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> results.Score:
+        """Say how likely a text is, alone or behind a prompt.
+
+        It waits and runs as generations do, in their batches; it is not streamed.
+
+        Args:
+            text: What is scored: text or `TokenIds`.
+            prompt: What stands before it and is not scored: text, messages or token
+                ids. None: nothing; then the first token has no score.
+            model: Its name; None: the client's, else the only one served.
+            top_logprobs: Report so many of the likeliest tokens in each place, to 20.
+            priority: Who goes first when workers are busy.
+            timeout: Seconds that it may take; None: the client's, else 24 hours.
+            queue_timeout: Seconds to wait for a worker.
+            request_id: Idempotency key; None: the SDK makes one.
+
+        Raises:
+            MiaoError: It was refused, failed, or ran out of time.
+
+        Example:
+            >>> client.score(" blue", prompt="The sky is").log_likelihood
+        """
+        operation = scoring.score(
+            text,
+            prompt,
+            model=self.settings.model_or(model),
+            top_logprobs=top_logprobs,
+            priority=priority,
+            timeout=self.settings.timeout if timeout is None else timeout,
+            queue_timeout=queue_timeout,
+            request_id=request_id,
+        )
+        seconds = timeout or self.settings.timeout or LONGEST_SECONDS
+        return self._transport.call(operation, seconds)
 
     def _stream(self, state: StreamState) -> GenerationStream:
         stream = GenerationStream(self._transport, state)
