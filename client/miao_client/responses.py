@@ -102,6 +102,7 @@ def model(message: models_pb.Model) -> results.Model:
         default_sampling=_sampling(message.default_sampling),
         num_workers=message.num_workers,
         num_queued=message.num_queued,
+        base=message.base or None,
     )
 
 

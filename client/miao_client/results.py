@@ -253,6 +253,7 @@ class Model:
     default_sampling: DefaultSampling
     num_workers: int
     num_queued: int
+    base: str | None = None  # the model that it adapts, if it is an adapter
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class ServedModel:
             default_sampling=self.card.default_sampling,
             num_workers=self.status.num_workers,
             num_queued=self.status.num_queued,
+            base=self.card.base,
         )
 
 
@@ -79,8 +80,12 @@ class ModelCatalog:
                 return
             looked_at = time.monotonic()
             statuses = await self._cards.statuses()
-            found = [await self._look(name, status) for name, status in statuses.items()]
-            self._models = {model.card.name: model for model in found if model is not None}
+            found: dict[str, ServedModel] = {}
+            for name, status in statuses.items():  # by name, so a base comes before its adapters
+                model = await self._look(name, status, found)
+                if model is not None:
+                    found[name] = model
+            self._models = found
             self._looked_at = looked_at
 
     async def resolve(self, name: str, field: str) -> ServedModel:
@@ -119,19 +124,28 @@ class ModelCatalog:
         return candidates[0] if len(candidates) == 1 else None
 
     def _candidates(self) -> list[ServedModel]:
-        """What an empty name may mean: the models that are served, or all where none is."""
-        live = [model for model in self._models.values() if model.status.num_workers]
-        return live or list(self._models.values())
+        """What an empty name may mean: the models that are served, or all where none is.
 
-    async def _look(self, name: str, status: ModelStatus) -> ServedModel | None:
+        An adapter has to be named.
+        """
+        models = [model for model in self._models.values() if not model.card.base]
+        return [model for model in models if model.status.num_workers] or models
+
+    async def _look(
+        self, name: str, status: ModelStatus, found: Mapping[str, ServedModel]
+    ) -> ServedModel | None:
         if await self._is_forgotten(name, status) or self._broken.get(name) == status.digest:
             return None
         known = self._models.get(name)
         if known is not None and known.status.digest == status.digest:
+            if known.card.base:
+                return _over_base(known.card, found, status)
             return ServedModel(known.card, known.tokenizer, status)
         card = await self._cards.card(name)
         if card is None:
             return None
+        if card.base:
+            return _over_base(card, found, status)
         try:
             tokenizer = await asyncio.get_running_loop().run_in_executor(
                 self._threads, ModelTokenizer, card
@@ -146,6 +160,16 @@ class ModelCatalog:
         if status.num_workers or status.num_queued or status.unseen_ms < self._forget_ms:
             return False
         return await self._cards.forget(name, int(self._forget_ms))
+
+
+def _over_base(
+    card: ModelCard, found: Mapping[str, ServedModel], status: ModelStatus
+) -> ServedModel | None:
+    """An adapter with its base's tokenizer; None where the base has gone, or has another."""
+    base = found.get(card.base)
+    if base is None or base.card.vocabulary_digest != card.vocabulary_digest:
+        return None
+    return ServedModel(card, base.tokenizer, status)
 
 
 def _encode(tokenizer: ModelTokenizer, source: pb.Chat | str, field: str) -> list[int]:

@@ -86,7 +86,6 @@ SPEC = Fields(
         "n": Between(1, MAX_ANSWERS),
         "response_format": RESPONSE_FORMAT,
         "tools": Unsupported(),
-        "adapter": Unsupported(),
         "priority": Known(pb.Priority),
         "timeout": Seconds(_DAY_SECONDS),
         "queue_timeout": Seconds(_DAY_SECONDS),

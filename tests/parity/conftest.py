@@ -104,7 +104,8 @@ class Subject:
         engine = Engine(replace(base, **changes), proposer=proposer, clock=clock)
         on_kernels = self.cpu_kernels and engine.device == "cpu"
         on_kernels &= engine.block_size % kernels.TILE == 0
-        assert isinstance(engine._runner, DecoderRunner) == on_kernels
+        runner = getattr(engine._runner, "_runner", engine._runner)  # beneath the adapters
+        assert isinstance(runner, DecoderRunner) == on_kernels
         return engine
 
     def request(self, index: int, resume_from: int = 0, **sampling: Any) -> SequenceRequest:

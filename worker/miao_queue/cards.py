@@ -50,15 +50,27 @@ class Presence:
         self._redis = connection
         self._worker = worker
         self._announced = {card.name: _Announced.of(card)}
+        self._is_withdrawn = False
         self._renew = scripts.load(connection, "renew_presence")
         self._withdraw = scripts.load(connection, "withdraw_presence")
 
+    def add(self, card: ModelCard, ttl_ms: int) -> None:
+        """Announce one more model."""
+        entry = _Announced.of(card)
+        self._announced = self._announced | {card.name: entry}
+        if not self._is_withdrawn:
+            self._announce([entry], ttl_ms)
+
+    def remove(self, name: str) -> None:
+        """Say that this worker takes no more of one model."""
+        entry = self._announced[name]
+        self._announced = {n: a for n, a in self._announced.items() if n != name}
+        self._withdraw(args=[self._worker, *entry.words])
+
     def announce(self, ttl_ms: int) -> None:
         """Store the cards and say that this worker stands behind them, in one step."""
-        with self._redis.pipeline() as pipeline:
-            self._publish(pipeline, self._announced.values())
-            self._renew(args=self._renewal(ttl_ms), client=pipeline)
-            pipeline.execute()
+        self._is_withdrawn = False
+        self._announce(list(self._announced.values()), ttl_ms)
 
     def publish(self) -> None:
         """Store the cards, so that fronts know the models."""
@@ -72,21 +84,27 @@ class Presence:
         A card that Redis has lost, or that no live worker stands behind any more,
         is replaced by this worker's own.
         """
-        unpublished = {name.decode() for name in self._renew(args=self._renewal(ttl_ms))}
+        entries = list(self._announced.values())
+        words = [word for entry in entries for word in entry.words]
+        reply = self._renew(args=[self._worker, ttl_ms, *words])
+        unpublished = {name.decode() for name in reply}
         if unpublished:
             with self._redis.pipeline() as pipeline:
-                known = list(self._announced.values())
-                self._publish(pipeline, (a for a in known if a.card.name in unpublished))
+                self._publish(pipeline, (e for e in entries if e.card.name in unpublished))
                 pipeline.execute()
 
     def withdraw(self) -> None:
         """Say that this worker takes no more. The cards stay."""
+        self._is_withdrawn = True
         words = [word for entry in list(self._announced.values()) for word in entry.words]
         self._withdraw(args=[self._worker, *words])
 
-    def _renewal(self, ttl_ms: int) -> list[str | int]:
-        words = [word for entry in list(self._announced.values()) for word in entry.words]
-        return [self._worker, ttl_ms, *words]
+    def _announce(self, entries: Sequence[_Announced], ttl_ms: int) -> None:
+        with self._redis.pipeline() as pipeline:
+            self._publish(pipeline, entries)
+            words = [word for entry in entries for word in entry.words]
+            self._renew(args=[self._worker, ttl_ms, *words], client=pipeline)
+            pipeline.execute()
 
     def _publish(self, pipeline: Any, announced: Iterable[_Announced]) -> None:
         for entry in announced:

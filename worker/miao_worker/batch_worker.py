@@ -22,6 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq.command import parse_payload
 from rq.job import Job
+from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, WorkerStatus
 from tokenizers import Tokenizer
@@ -30,6 +31,8 @@ from miao.internal.v1.queue_pb2 import ModelCard
 from miao_queue import keys
 from miao_queue.cards import Presence
 from miao_queue.claims import Claim, ClaimStore, StaleJob, Suspended
+from miao_worker.adapter_folders import AdapterFolders
+from miao_worker.adapter_watch import AdapterWatch
 from miao_worker.clock import RedisClock
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.errors import ModelLoadError
@@ -85,11 +88,17 @@ class BatchWorker(BaseWorker):
         self._served: ServedModels
         self._runner: GenerationRunner
         self._keeper: Keeper
+        self._folders = AdapterFolders(settings.adapters, settings.adapter_folder)
+        self._watch: AdapterWatch
 
     def work(self, *_: Any, **__: Any) -> bool:
         """Work until told to stop. Raises ModelLoadError if the engine cannot (re)start."""
+        adapters = self._folders.look() if self._settings.engine.max_adapters else {}
+        for source in adapters.values():
+            self._engine.register(source.adapter_id, source.folder)
         card = self._engine.start()
         self._assemble(card)
+        self._watch.begin(adapters, set(self._settings.adapters))
         self.register_birth()
         self.subscribe()
         self.set_state(WorkerStatus.IDLE)
@@ -98,6 +107,8 @@ class BatchWorker(BaseWorker):
             threading.Thread(target=self._run_runner, name="runner"),
             threading.Thread(target=self._keeper.run, name="keeper"),
         ]
+        if self._settings.engine.max_adapters:
+            threads.append(threading.Thread(target=self._watch.run, name="adapters"))
         for thread in threads:
             thread.start()
         self._on_ready()
@@ -126,6 +137,9 @@ class BatchWorker(BaseWorker):
         presence = Presence(self.connection, card, self.name)
         self._keeper = Keeper(self._claims, clock, self._runner, presence, self._settings)
         presence.announce(2 * self._settings.lease_ms)
+        self._watch = AdapterWatch(
+            self._folders, self._engine, self._served, presence, 2 * self._settings.lease_ms
+        )
 
     # The loop
 
@@ -171,12 +185,25 @@ class BatchWorker(BaseWorker):
 
     def _wait(self) -> None:
         """Sleep until the bell rings or a command comes."""
+        self._follow_models()
         reply: Any = self.connection.xread(dict(self._last_seen), block=_BLOCK_MS)
         for stream, entries in _streams(reply):
             self._last_seen[stream] = entries[-1][0].decode()
             for _, fields in entries:
                 if b"cancel" in fields:
                     self._runner.cancel(fields[b"cancel"].decode())
+
+    def _follow_models(self) -> None:
+        """Hear the bells of all models that are served now, and tell RQ of their queues."""
+        bells = {keys.bell(name) for name in self._served.names}
+        control = keys.control(self.name)
+        if self._last_seen.keys() == bells | {control}:
+            return
+        self._last_seen = {key: self._last_seen.get(key, "0-0") for key in (*bells, control)}
+        names = [source.queue for source in self._served.sources()]
+        self.queues = [
+            Queue(name, connection=self.connection, serializer=JSONSerializer) for name in names
+        ]
 
     def _beat(self) -> None:
         self.heartbeat()
@@ -230,6 +257,7 @@ class BatchWorker(BaseWorker):
 
     def _drain(self) -> None:
         """Let running generations end here, within the grace."""
+        self._watch.stop()
         self._keeper.withdraw()
         deadline = time.monotonic() + self._settings.drain_seconds
         while self._runner.num_running and self._engine_lost is None:
@@ -242,6 +270,7 @@ class BatchWorker(BaseWorker):
         """Hand over what still runs, then leave RQ's lists."""
         self._runner.stop()
         self._keeper.stop()
+        self._watch.stop()
         for thread in threads:
             thread.join()
         self._engine.kill()

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from miao_queue import connection
 from miao_queue.connection import RedisUrlError
+from miao_worker.adapter_folders import NAME_FORM, is_adapter_name
 from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, CacheDtype, EngineConfig, Quantization
 from miao_worker.settings import WorkerSettings
 
@@ -69,6 +70,7 @@ def model_source(model: str | None) -> tuple[str, str]:
 def _settings(arguments: argparse.Namespace) -> WorkerSettings:
     model, name = model_source(arguments.model)
     cache = arguments.cache_gib
+    has_adapters = bool(arguments.adapter or arguments.adapter_folder)
     return WorkerSettings(
         redis_url=arguments.redis_url,
         model_name=arguments.name or name,
@@ -89,11 +91,14 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             attention=arguments.attention,
             cuda_graphs=not arguments.no_cuda_graphs,
             overlap=False if arguments.no_overlap else None,
+            max_adapters=arguments.max_adapters if has_adapters else 0,
             **speculation_settings(arguments),
         ),
         lease_seconds=arguments.lease_seconds,
         step_timeout_seconds=arguments.step_timeout_seconds,
         drain_seconds=arguments.drain_seconds,
+        adapters=dict(arguments.adapter),
+        adapter_folder=arguments.adapter_folder,
     )
 
 
@@ -216,7 +221,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     option("--no-cuda-graphs", action="store_true", help="launch each kernel of a decode step")
     option("--no-overlap", action="store_true", help="schedule a step when the one before is done")
+    _add_adapter_options(parser.add_argument_group("adapters"))
     return parser
+
+
+def _add_adapter_options(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--adapter",
+        type=_adapter,
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="serve this LoRA adapter, as peft writes it, as a model <model>:<NAME>",
+    )
+    group.add_argument(
+        "--adapter-folder",
+        type=_folder,
+        metavar="FOLDER",
+        help="serve the adapters in here, each in a folder of its name; they may come, change and "
+        "go at any time",
+    )
+    group.add_argument(
+        "--max-adapters",
+        type=_count,
+        default=8,
+        help="adapters in memory, and so in one batch; more may be served",
+    )
+
+
+def _adapter(text: str) -> tuple[str, Path]:
+    name, separator, folder = text.partition("=")
+    if not separator or not is_adapter_name(name):
+        raise argparse.ArgumentTypeError(f"needs NAME=FOLDER, the name {NAME_FORM}, not {text!r}")
+    return name, _folder(folder)
+
+
+def _folder(text: str) -> Path:
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
+    return folder.resolve()
 
 
 def _positive(text: str) -> float:

@@ -10,9 +10,11 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miao_worker import prctl
@@ -39,6 +41,29 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Register:
+    """Learn of an adapter."""
+
+    adapter_id: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Let go of an adapter's memory when nothing uses it."""
+
+    adapter_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The answer to Register; `fault` says why the adapter is not served."""
+
+    adapter_id: str
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Answer, to show that the engine goes on."""
 
@@ -53,6 +78,7 @@ class Ready:
     """The engine has loaded its model; `card` is a serialized ModelCard."""
 
     card: bytes
+    adapters: tuple[Registered, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +88,19 @@ class Failed:
     message: str
 
 
-Command = Add | Cancel | Ping
+Command = Add | Cancel | Register | Drop | Ping
 
 
-def run(connection: Connection[object, Command], config: EngineConfig, model_name: str) -> None:
-    """Load the model, then serve until the other side closes the pipe."""
+def run(
+    connection: Connection[object, Command],
+    config: EngineConfig,
+    model_name: str,
+    adapters: Mapping[str, Path],
+) -> None:
+    """Load the model, then serve until the other side closes the pipe.
+
+    adapters: those to begin with, the folder of each by its id.
+    """
     prctl.set_name("miao-engine")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
@@ -83,15 +117,19 @@ def run(connection: Connection[object, Command], config: EngineConfig, model_nam
     except ModelLoadError as error:
         connection.send(Failed(str(error)))
         return
-    connection.send(Ready(card.SerializeToString()))
+    registered = tuple(_register(engine, Register(*each)) for each in adapters.items())
+    connection.send(Ready(card.SerializeToString(), registered))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             while connection.poll(0 if engine.has_unfinished else None):
                 command = connection.recv()
-                if isinstance(command, Ping):
-                    connection.send(Pong())
-                else:
-                    _obey(engine, command)
+                match command:
+                    case Ping():
+                        connection.send(Pong())
+                    case Register():
+                        connection.send(_register(engine, command))
+                    case _:
+                        _obey(engine, command)
             connection.send(engine.step())
 
 
@@ -106,7 +144,17 @@ def _follow_grammars(engine: Engine, card: ModelCard) -> str:
     return ""
 
 
-def _obey(engine: object, command: Add | Cancel) -> None:
+def _register(engine: Engine, command: Register) -> Registered:
+    from miao_worker.engine.errors import AdapterError
+
+    try:
+        engine.register_adapter(command.adapter_id, command.folder)
+    except AdapterError as error:
+        return Registered(command.adapter_id, str(error))
+    return Registered(command.adapter_id, None)
+
+
+def _obey(engine: object, command: Add | Cancel | Drop) -> None:
     from miao_worker.engine.engine import Engine
 
     assert isinstance(engine, Engine)
@@ -115,6 +163,8 @@ def _obey(engine: object, command: Add | Cancel) -> None:
             engine.add(request)
         case Cancel(sequence_id):
             engine.cancel(sequence_id)
+        case Drop(adapter_id):
+            engine.drop_adapter(adapter_id)
 
 
 def _end_with_parent() -> None:

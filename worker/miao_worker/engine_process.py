@@ -7,14 +7,27 @@ import multiprocessing
 import os
 import threading
 import time
+from collections import deque
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao_worker import engine_host
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.types import EngineStats, SequenceRequest, StepOutput
-from miao_worker.engine_host import Add, Cancel, Command, Failed, Ping, Pong, Ready
+from miao_worker.engine_host import (
+    Add,
+    Cancel,
+    Command,
+    Drop,
+    Failed,
+    Ping,
+    Pong,
+    Ready,
+    Register,
+    Registered,
+)
 
 
 class EngineDiedError(Exception):
@@ -48,6 +61,8 @@ class EngineProcess:
         self._sending = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection[Command, object] | None = None
+        self._adapters: dict[str, Path] = {}  # the folders, by id, of all that were registered
+        self.answers: deque[Registered] = deque()  # about adapters
         self._last_step = 0.0
         self._load_seconds = 0.0
         self.has_answered = True
@@ -83,7 +98,8 @@ class EngineProcess:
 
     def _start(self, limit_seconds: float | None) -> ModelCard:
         self.kill()
-        connection = self._spawn()
+        adapters = dict(self._adapters)
+        connection = self._spawn(adapters)
         try:
             if not connection.poll(limit_seconds):
                 raise ModelLoadError(f"it has not loaded in {limit_seconds:.0f} s")
@@ -102,17 +118,21 @@ class EngineProcess:
             self.kill()
             raise ModelLoadError(reply.message)
         assert isinstance(reply, Ready)
+        self.answers.extend(reply.adapters)
         with self._sending:
             self._connection = connection
+        for adapter_id, folder in list(self._adapters.items()):
+            if adapter_id not in adapters:  # it came as the engine started
+                self._send(Register(adapter_id, folder))
         self._last_step = time.monotonic()
         self.has_answered = True
         return ModelCard.FromString(reply.card)
 
-    def _spawn(self) -> Connection[Command, object]:
+    def _spawn(self, adapters: dict[str, Path]) -> Connection[Command, object]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=engine_host.run,
-            args=(theirs, self._config, self._model_name),
+            args=(theirs, self._config, self._model_name, adapters),
             name="miao-engine",
             daemon=True,
         )
@@ -140,6 +160,15 @@ class EngineProcess:
         """Take a sequence out of the batch."""
         self._send(Cancel(sequence_id))
 
+    def register(self, adapter_id: str, folder: Path) -> None:
+        """Let the engine, and those after it, learn of an adapter; `answers` has what it says."""
+        self._adapters[adapter_id] = folder
+        self._send(Register(adapter_id, folder))
+
+    def drop(self, adapter_id: str) -> None:
+        """Let the engine give an adapter's memory back. What came before may still use it."""
+        self._send(Drop(adapter_id))
+
     def ping(self) -> None:
         """Ask for a sign of life; `has_answered` tells when it has come."""
         self.has_answered = False
@@ -160,6 +189,8 @@ class EngineProcess:
                 reply = connection.recv()
                 if isinstance(reply, Pong):
                     self.has_answered = True
+                elif isinstance(reply, Registered):
+                    self.answers.append(reply)
                 else:
                     assert isinstance(reply, StepOutput)
                     steps.append(reply)

@@ -32,9 +32,17 @@ class Execution:
     written again.
     """
 
-    def __init__(self, claim: Claim, tokenizer: Tokenizer, token_text: TokenText) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        tokenizer: Tokenizer,
+        token_text: TokenText,
+        adapter: str | None = None,
+    ) -> None:
+        """`adapter`: the id of the one that it runs with."""
         job, record = claim.job, claim.record
         self.claim = claim
+        self._adapter = adapter
         self.entries: list[Entry] = []
         self.num_tokens = 0  # of the journal
         self.end: pb.Finished | None = None  # without usage and timings
@@ -71,6 +79,7 @@ class Execution:
             prompt_token_ids=tuple(job.prompt_token_ids),
             output_token_ids=tuple(answer.computed_token_ids),
             grammar=job.guide or None,
+            adapter=self._adapter,
             sampling=SamplingParams(
                 max_tokens=job.max_tokens,
                 seed=answer.seed,

@@ -104,7 +104,8 @@ class GenerationRunner:
 
     def add(self, claim: Claim) -> None:
         """Run a generation, or end it where it has no time left or is at fault."""
-        execution = Execution(claim, self._tokenizer, self._token_text)
+        adapter = self._served.adapter_of(claim.record.model)
+        execution = Execution(claim, self._tokenizer, self._token_text, adapter)
         self._check_claim(execution)
         self._running[claim.owner] = execution
         if execution.end is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from miao_worker.engine.config import EngineConfig
 
@@ -23,6 +25,9 @@ class WorkerSettings:
     step_timeout_seconds: an engine that brings no step for so long is replaced.
     drain_seconds: at SIGTERM, how long running generations may still take here
         before they are handed over to other workers.
+    adapters: the folders of adapters, by the names that callers use after the model's.
+    adapter_folder: where more of them lie, each in a folder of its name; looked at again
+        and again.
     max_crashes: a generation under which engines or workers died so often, the
         last time while it ran alone, ends with an error.
     """
@@ -35,6 +40,8 @@ class WorkerSettings:
     step_timeout_seconds: float = 60.0
     drain_seconds: float = 20.0
     max_crashes: int = 3
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    adapter_folder: Path | None = None
 
     @property
     def lease_ms(self) -> int:

@@ -30,7 +30,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "architecture", "num_parameters", "dtype", "max_model_length", "vocab_size", "has_chat_template", "default_sampling", "num_workers", "num_queued")
+    __slots__ = ("name", "architecture", "num_parameters", "dtype", "max_model_length", "vocab_size", "has_chat_template", "default_sampling", "num_workers", "num_queued", "base")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     NUM_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class Model(_message.Message):
     DEFAULT_SAMPLING_FIELD_NUMBER: _ClassVar[int]
     NUM_WORKERS_FIELD_NUMBER: _ClassVar[int]
     NUM_QUEUED_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
     name: str
     architecture: str
     num_parameters: int
@@ -51,7 +52,8 @@ class Model(_message.Message):
     default_sampling: _generation_pb2.Sampling
     num_workers: int
     num_queued: int
-    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., num_parameters: _Optional[int] = ..., dtype: _Optional[str] = ..., max_model_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., has_chat_template: bool = ..., default_sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., num_workers: _Optional[int] = ..., num_queued: _Optional[int] = ...) -> None: ...
+    base: str
+    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., num_parameters: _Optional[int] = ..., dtype: _Optional[str] = ..., max_model_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., has_chat_template: bool = ..., default_sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., num_workers: _Optional[int] = ..., num_queued: _Optional[int] = ..., base: _Optional[str] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
     __slots__ = ("model", "prompt", "chat")

@@ -54,7 +54,6 @@ BAD_SPECS: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": {}}, "spec.response_format.format", "exactly one of"),
     ({"response_format": {"regex": "(a"}}, "spec.response_format.regex", "character 1: unclosed"),
     ({"tools": [{"name": "f"}]}, "spec.tools", "not supported yet"),
-    ({"adapter": "a"}, "spec.adapter", "not supported yet"),
     ({"model": "x" * 257}, "spec.model", "0 to 256 characters, not 257"),
 ]
 

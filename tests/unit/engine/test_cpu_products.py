@@ -87,3 +87,12 @@ def test_quantizing_rounds_to_the_nearest_of_255():
     values, scale = quantize(weight)
     assert values.tolist() == [[127, -1, 1], [0, 0, 0]]
     torch.testing.assert_close(scale, torch.tensor([0.01, 0.0]))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 13])
+@pytest.mark.parametrize("is_int8", [False, True], ids=["bfloat16", "int8"])
+def test_what_comes_before_a_gate(rows, is_int8):
+    weight, bias, x = make(2 * 37, 64, rows)
+    layer = ProductLinear(FUNCTIONS, weight, bias, is_int8=is_int8, gate="silu")
+    plain = ProductLinear(FUNCTIONS, weight, bias, is_int8=is_int8, out_dtype=torch.float32)
+    torch.testing.assert_close(layer.before_gate(x), plain(x))

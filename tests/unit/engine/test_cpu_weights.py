@@ -116,3 +116,15 @@ def test_the_kernels_round_to_4_bits_as_torch_does(functions):
     assert (found.codes == expected.codes).float().mean() > 0.95
     errors = [(g.dequantize() - weight.float()).norm() for g in (found, expected)]
     torch.testing.assert_close(errors[0], errors[1], rtol=1e-3, atol=0)
+
+
+@kinds
+@bits
+@pytest.mark.parametrize("rows", [0, 1, 13])
+def test_what_comes_before_a_gate(functions, dtype, bits, rows):
+    weight, bias, x = make(2 * 37, 64, rows, dtype)
+    layer = WeightLinear(functions, weight, bias, bits=bits, activations=dtype, gate="silu")
+    plain = WeightLinear(
+        functions, weight, bias, bits=bits, activations=dtype, out_dtype=torch.float32
+    )
+    torch.testing.assert_close(layer.before_gate(x), plain(x))

@@ -98,6 +98,11 @@ class Batch:
         return [*self.decodes, *(prefill.sequence for prefill in self.prefills)]
 
     @property
+    def is_adapted(self) -> bool:
+        """Whether any of them has an adapter."""
+        return any(sequence.adapter is not None for sequence in self.sequences)
+
+    @property
     def proposed_before(self) -> list[Proposal] | None:
         """For each row of `sampled` the proposed tokens that it takes as said; None: no row any."""
         if not self.proposals:

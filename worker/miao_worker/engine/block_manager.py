@@ -145,7 +145,7 @@ class BlockManager:
         while len(digests) <= index:
             start = len(digests) * self.block_size
             tokens = array("q", sequence.token_ids[start : start + self.block_size])
-            before = digests[-1] if digests else b""
+            before = digests[-1] if digests else _root(sequence)
             digests.append(blake2b(before + tokens.tobytes(), digest_size=_DIGEST_BYTES).digest())
         return digests[index]
 
@@ -178,3 +178,10 @@ class BlockManager:
         self._unpublish(block)
         self._references[block] = 1
         return block
+
+
+def _root(sequence: Sequence) -> bytes:
+    """What the digests of a sequence's blocks begin with: with another adapter, other ones."""
+    if sequence.adapter is None:
+        return b""
+    return blake2b(sequence.adapter.encode(), digest_size=_DIGEST_BYTES, person=b"adapter").digest()

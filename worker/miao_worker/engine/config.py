@@ -35,6 +35,7 @@ class EngineConfig:
     num_threads: CPU threads of the matrix products; None leaves torch's choice.
     speculation: "off"; "ngram" proposes what followed the same words before in the
         sequence; "draft" what `draft_model` says, a Hugging Face name or a folder.
+    max_adapters: adapters in memory, and so in one batch, at most; 0 serves none.
     num_speculative_tokens: proposed at most for one sequence in a step; None takes
         the method's own.
     """
@@ -50,6 +51,7 @@ class EngineConfig:
     max_sequences: int = 64
     max_batch_tokens: int = 2048
     prefix_cache: bool = True
+    max_adapters: int = 0
     cpu_kernels: bool = True
     attention: str = "auto"
     cuda_graphs: bool = True

@@ -8,12 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Items
+from pathlib import Path
 
 from miao_worker.engine.acceptance import Acceptance
+from miao_worker.engine.adapters.store import AdapterStore
 from miao_worker.engine.batch import Batch, ModelRunner
 from miao_worker.engine.block_manager import BlockManager
 from miao_worker.engine.carried import Carried
 from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.errors import AdapterError
 from miao_worker.engine.flight import Flight
 from miao_worker.engine.guidance.guidance import Guidance, allowed_proposals
 from miao_worker.engine.model_runner import load_runners
@@ -63,11 +66,13 @@ class Engine:
         self._block_size = config.block_size
         self._quantize = config.quantize
         self._blocks = BlockManager(self._runner.num_blocks, config.block_size, config.prefix_cache)
+        self._adapters: AdapterStore | None = getattr(runner, "adapters", None)
         self._scheduler = Scheduler(
             self._blocks,
             config.max_sequences,
             config.max_batch_tokens,
             max_scored_tokens(runner.vocab_size),
+            self._adapters,
         )
         self._sampler = Sampler()
         self._clock = clock
@@ -125,6 +130,20 @@ class Engine:
         """
         self._guidance = Guidance.of(tokenizer_json, self.vocab_size, eos_token_ids)
 
+    def register_adapter(self, adapter_id: str, folder: Path) -> None:
+        """Learn of an adapter, which requests may name then.
+
+        Raises AdapterError where it cannot be served over this model.
+        """
+        if self._adapters is None:
+            raise AdapterError("adapters are not enabled here; set max_adapters")
+        self._adapters.register(adapter_id, folder)
+
+    def drop_adapter(self, adapter_id: str) -> None:
+        """Let go of an adapter's memory once nothing that runs uses it."""
+        if self._adapters is not None:
+            self._adapters.drop(adapter_id)
+
     def add(self, request: SequenceRequest) -> None:
         """Queue a sequence. One that cannot run ends with ERROR in the next step.
 
@@ -133,6 +152,7 @@ class Engine:
         if request.sequence_id in self._scheduler or self._prepares(request.sequence_id):
             raise ValueError(f"sequence {request.sequence_id} is already in the engine")
         fault = request_fault(request, self.vocab_size, self.max_model_length)
+        fault = fault or self._adapter_fault(request.adapter)
         if fault is not None:
             self._end_early(request.sequence_id, FinishReason.ERROR, fault)
             return
@@ -166,6 +186,8 @@ class Engine:
         if self._in_flight is not None and self._must_land():
             outputs += self._land()
         launched = self._launch(self._scheduler.schedule())
+        for sequence, error in self._scheduler.take_refused():
+            self._end_early(sequence.sequence_id, FinishReason.ERROR, str(error))
         outputs += self._land()
         self._in_flight = launched
         if not self._overlaps:
@@ -255,6 +277,11 @@ class Engine:
             self._acceptance.leave(flight.batch.sequences)
         self._learn(flight.batch, brought, self._clock() - flight.started)
         return brought
+
+    def _adapter_fault(self, adapter_id: str | None) -> str | None:
+        if adapter_id is None or (self._adapters and self._adapters.knows(adapter_id)):
+            return None
+        return "the adapter is not served here any more"
 
     def _make_speculator(self, config: EngineConfig, proposer: Proposer) -> Speculator:
         return Speculator(

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from miao_worker.engine.adapters import files
+from miao_worker.engine.adapters.files import Modules
+from miao_worker.engine.adapters.linears import attach, linear_modules
+from miao_worker.engine.adapters.runner import AdaptingRunner
+from miao_worker.engine.adapters.step import Adaptation
+from miao_worker.engine.adapters.store import AdapterStore
 from miao_worker.engine.attention import BATCH_ARGUMENT, AttentionBackend, PagedAttention
 from miao_worker.engine.batch import Batch, ModelRunner
 from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.cpu.adapt import activation_of
 from miao_worker.engine.cpu.fusion import Fusion
 from miao_worker.engine.cpu.linears import LinearScheme
 from miao_worker.engine.cuda.attention import TritonAttention, uses_triton
@@ -53,7 +61,8 @@ def load_runners(config: EngineConfig) -> tuple[ModelRunner, ModelRunner | None]
         )
     models = [_Loaded.of(config, device)]
     if config.draft_model is not None:
-        models.append(_Loaded.of(replace(config, model=config.draft_model), device))
+        drafting = replace(config, model=config.draft_model, max_adapters=0)
+        models.append(_Loaded.of(drafting, device))
     all_facts = [loaded.facts for loaded in models]
     length = _max_model_length(config, all_facts[0])
     num_blocks = pool_blocks(config, all_facts, device, length)
@@ -85,7 +94,25 @@ class _Loaded:
         return cls(config, model, facts, scheme, fusion)
 
     def runner(self, num_blocks: int, max_model_length: int) -> ModelRunner:
-        """Make its pool, and what runs it."""
+        """Make its pool, and what runs it, with adapters where they are asked for."""
+        if not self.config.max_adapters:
+            return self._runner(num_blocks, max_model_length, None, {})
+        modules, adaptation = linear_modules(self.model), Adaptation()
+        runner = self._runner(num_blocks, max_model_length, adaptation, modules)
+        store = AdapterStore(
+            self.config.max_adapters,
+            check=partial(files.check, modules=modules),
+            load=partial(files.load, modules=modules, dtype=runner.dtype, device=runner.device),
+        )
+        return AdaptingRunner(runner, store, adaptation)
+
+    def _runner(
+        self,
+        num_blocks: int,
+        max_model_length: int,
+        adaptation: Adaptation | None,
+        modules: Modules,
+    ) -> ModelRunner:
         config, facts, model = self.config, self.facts, self.model
         pool = KVPool(
             facts.layers,
@@ -99,10 +126,14 @@ class _Loaded:
         if self.fusion is not None:
             fused = self.fusion.runner(pool, length, config.max_sequences)
             if fused is not None:
+                if adaptation is not None:
+                    fused.adapt(modules, adaptation, activation_of(model.config))
                 return fused
             model = load_model(config, model.device)  # it was taken apart
         if self.scheme is not None:
             self.scheme.replace_in(model)
+        if adaptation is not None:
+            attach(model, modules, adaptation)
         runner = TransformersRunner(
             model,
             facts,
@@ -197,7 +228,7 @@ class TransformersRunner:
     @torch.inference_mode()
     def run(self, batch: Batch) -> Tensor:
         """Compute the batch. Returns logits, (rows, vocab), of sampled, then of scored rows."""
-        if self._graphs is not None and not batch.prefills:
+        if self._graphs is not None and not batch.prefills and not batch.is_adapted:
             paged = self._packer.place(batch)
             logits = self._graphs.run(token_ids_of(batch), paged, batch.carried)
             if logits is not None:

@@ -11,10 +11,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence as Items
+from typing import Protocol
 
 from miao_worker.engine.batch import Batch, Prefill, Proposal
 from miao_worker.engine.block_manager import BlockManager
+from miao_worker.engine.errors import AdapterError
 from miao_worker.engine.sequence import Sequence
+
+
+class AdapterPlaces(Protocol):
+    """Keeps what running sequences need beside the model; see `AdapterStore`."""
+
+    def acquire(self, adapter_id: str | None) -> bool: ...
+
+    def release(self, adapter_id: str | None) -> None: ...
 
 
 class Scheduler:
@@ -29,9 +39,16 @@ class Scheduler:
         max_sequences: int,
         max_batch_tokens: int,
         max_scored_tokens: int = 1 << 30,
+        adapters: AdapterPlaces | None = None,
     ) -> None:
-        """`max_scored_tokens`: prompt tokens scored in one step, whose logits take memory."""
+        """Begin with nothing.
+
+        max_scored_tokens: prompt tokens scored in one step, whose logits take memory.
+        adapters: None where no sequence has one.
+        """
         self._blocks = blocks
+        self._adapters = adapters
+        self._refused: list[tuple[Sequence, AdapterError]] = []
         self._max_running = min(max_sequences, max_batch_tokens)
         self._max_batch_tokens = max_batch_tokens
         self._max_scored_tokens = max_scored_tokens
@@ -87,6 +104,11 @@ class Scheduler:
         budget = self._continue_prefills(batch, budget)
         self._admit_waiting(batch, budget)
         return batch
+
+    def take_refused(self) -> list[tuple[Sequence, AdapterError]]:
+        """The sequences that left when their adapter could not be loaded, and why."""
+        refused, self._refused = self._refused, []
+        return refused
 
     def spare_tokens(self, batch: Batch) -> int:
         """How many more tokens the step may compute."""
@@ -146,8 +168,16 @@ class Scheduler:
             sequence = next(iter(self._waiting.values()))
             if sequence.wants_scores and not self._num_scores_left:
                 return
+            try:
+                if self._adapters is not None and not self._adapters.acquire(sequence.adapter):
+                    return
+            except AdapterError as error:
+                del self._waiting[sequence.sequence_id]
+                self._refused.append((sequence, error))
+                continue
             # Each running sequence may soon need one more block.
             if not self._blocks.admit(sequence, reserve=len(self._running)):
+                self._release_adapter(sequence)
                 return
             self._start(sequence)
             budget = self._schedule_chunk(batch, sequence, budget)
@@ -178,8 +208,13 @@ class Scheduler:
         num_unscored = max(0, sequence.next_scored - 1 - sequence.num_computed_tokens)
         return min(num_tokens, num_unscored + self._num_scores_left)
 
+    def _release_adapter(self, sequence: Sequence) -> None:
+        if self._adapters is not None:
+            self._adapters.release(sequence.adapter)
+
     def _release(self, sequence: Sequence) -> None:
         self._blocks.release(sequence)
+        self._release_adapter(sequence)
         if sequence.row is not None:
             self._free_rows.append(sequence.row)
             sequence.row = None

@@ -29,6 +29,7 @@ class Sequence:
     sampling: SamplingParams
     token_ids: list[int]
     num_prompt_tokens: int
+    adapter: str | None = None  # its id
     num_computed_tokens: int = 0
     next_scored: int = 1  # the prompt token whose log-probability is to come next
     scored_end: int = 0  # behind the last one that is scored; 0: none is
@@ -57,6 +58,7 @@ class Sequence:
             num_prompt_tokens=len(request.prompt_token_ids),
             next_scored=max(1, request.score_from),
             scored_end=len(request.prompt_token_ids) if asks_scores else 0,
+            adapter=request.adapter,
         )
 
     @property

@@ -76,6 +76,7 @@ class SequenceRequest:
     output_token_ids: tuple[int, ...] = ()
     grammar: str | None = None
     score_from: int = 1
+    adapter: str | None = None  # the id of one that the engine knows; None: the model by itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Job(_message.Message):
     def __init__(self, prompt_token_ids: _Optional[_Iterable[int]] = ..., max_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[int] = ..., min_tokens: _Optional[int] = ..., num_answers: _Optional[int] = ..., num_best: _Optional[int] = ..., ranking: _Optional[_Union[_generation_pb2.Ranking, str]] = ..., echo_from: _Optional[int] = ..., prompt_logprobs: _Optional[int] = ..., guide: _Optional[str] = ...) -> None: ...
 
 class ModelCard(_message.Message):
-    __slots__ = ("name", "architecture", "num_parameters", "dtype", "max_model_length", "vocab_size", "tokenizer_json", "chat_template", "special_tokens", "eos_token_ids", "default_sampling", "vocabulary_digest", "weights_digest", "guide_fault")
+    __slots__ = ("name", "architecture", "num_parameters", "dtype", "max_model_length", "vocab_size", "tokenizer_json", "chat_template", "special_tokens", "eos_token_ids", "default_sampling", "vocabulary_digest", "weights_digest", "guide_fault", "base")
     class SpecialTokensEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,7 @@ class ModelCard(_message.Message):
     VOCABULARY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     GUIDE_FAULT_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
     name: str
     architecture: str
     num_parameters: int
@@ -74,4 +75,5 @@ class ModelCard(_message.Message):
     vocabulary_digest: str
     weights_digest: str
     guide_fault: str
-    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., num_parameters: _Optional[int] = ..., dtype: _Optional[str] = ..., max_model_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., tokenizer_json: _Optional[str] = ..., chat_template: _Optional[str] = ..., special_tokens: _Optional[_Mapping[str, str]] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., default_sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., vocabulary_digest: _Optional[str] = ..., weights_digest: _Optional[str] = ..., guide_fault: _Optional[str] = ...) -> None: ...
+    base: str
+    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., num_parameters: _Optional[int] = ..., dtype: _Optional[str] = ..., max_model_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., tokenizer_json: _Optional[str] = ..., chat_template: _Optional[str] = ..., special_tokens: _Optional[_Mapping[str, str]] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., default_sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., vocabulary_digest: _Optional[str] = ..., weights_digest: _Optional[str] = ..., guide_fault: _Optional[str] = ..., base: _Optional[str] = ...) -> None: ...

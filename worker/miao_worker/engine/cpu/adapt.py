@@ -42,7 +42,7 @@ def is_adaptable(model: PreTrainedModel, facts: ModelFacts, block_size: int) -> 
     groups = {facts.calls[i].heads // shape.kv_heads for i, shape in facts.layers.items()}
     dims = {dim for shape in shapes for dim in (shape.key_dim, shape.value_dim)}
     return (
-        _activation(model.config) in kernels.ACTIVATIONS
+        activation_of(model.config) in kernels.ACTIVATIONS
         and len(dims) == 1
         and all(dim % 16 == 0 and dim <= kernels.MAX_HEAD_DIM for dim in dims)
         and len(groups) == 1
@@ -129,7 +129,7 @@ class Adapter:
     def _gated(self, mlp: Any) -> Linear:
         """The gate and what it gates, with the activation between."""
         weight, bias = self._tensors(mlp, "gate_up_proj", ("gate_proj", "up_proj"))
-        activation = _activation(self._config)
+        activation = activation_of(self._config)
         if self._scheme.gated is not None and ProductLinear.serves(weight):
             return self._scheme.gated(weight, bias, activation)
         linear = self._scheme.linear(weight, bias)
@@ -209,7 +209,8 @@ def _pointers(scales: tuple[Tensor, Tensor]) -> dict[str, int]:
     return {"key_scales": scales[0].data_ptr(), "value_scales": scales[1].data_ptr()}
 
 
-def _activation(config: Any) -> str:
+def activation_of(config: Any) -> str:
+    """Of the gate, by its name."""
     name = getattr(config, "hidden_activation", None) or config.hidden_act
     return str(name)
 

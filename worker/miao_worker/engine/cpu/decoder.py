@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from miao_worker.engine.cpu.kernels import Kernels, LayerStruct, StepStruct
+
+if TYPE_CHECKING:
+    from miao_worker.engine.cpu.adapted_layers import AdaptedLayers
 
 Linear = Callable[[Tensor], Tensor]
 FusedForward = Callable[[Tensor, StepStruct, Tensor | None], Tensor]
@@ -49,6 +53,7 @@ class Decoder:
     final_softcap: float | None
     kept: tuple[object, ...]  # memory that the kernels' structures point to
     fused: FusedForward | None = None  # all layers in one call, where their kernels allow it
+    adapted: AdaptedLayers | None = None  # what takes the layers' place in steps with adapters
 
     def forward(self, token_ids: Tensor, step: StepStruct, wanted: Tensor | None) -> Tensor:
         """Logits of the wanted tokens. Shapes: token_ids (tokens,), wanted (n,), None for all.
@@ -56,15 +61,23 @@ class Decoder:
         Returns (n, vocab). The last layer's MLP runs for the wanted tokens alone.
         """
         residual = self.embedding(token_ids).float()
+        if self.adapted is not None and self.adapted.are_needed:
+            return self._logits(self._run_layers(self.adapted.layers, residual, step, wanted))
         if self.fused is not None:
             return self._logits(self.fused(residual, step, wanted))
-        return self._logits(self._run_layers(residual, step, wanted))
+        return self._logits(self._run_layers(self.layers, residual, step, wanted))
 
-    def _run_layers(self, residual: Tensor, step: StepStruct, wanted: Tensor | None) -> Tensor:
+    def _run_layers(
+        self,
+        layers: tuple[DecoderLayer, ...],
+        residual: Tensor,
+        step: StepStruct,
+        wanted: Tensor | None,
+    ) -> Tensor:
         x = self._like(residual)
         self._add_norm(residual, None, None, self.layers[0].attention_norm, x)
         last = len(self.layers) - 1
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(layers):
             qkv = layer.qkv(x)
             attention = layer.attention
             queries = qkv.new_empty(len(qkv), attention.heads * attention.dim)

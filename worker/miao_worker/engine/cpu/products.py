@@ -71,6 +71,19 @@ class ProductLinear(nn.Module):
         """Whether the products take this weight."""
         return weight.dtype == torch.bfloat16 and weight.shape[1] % 4 == 0
 
+    def before_gate(self, x: Tensor) -> Tensor:
+        """What the gate and what it gates are made of: (..., 2 out) float32, the gate first."""
+        assert self._struct.epilogue, "it has no gate"
+        x, lanes = x.contiguous(), _PANEL // 2
+        plain = ProductStruct.from_buffer_copy(self._struct)
+        plain.epilogue, plain.out_features = 0, plain.panels * _PANEL
+        rows = x.numel() // self.in_features
+        panels = x.new_empty(rows, plain.panels, 2, lanes, dtype=torch.float32)
+        if rows:
+            scratch = x.new_empty(rows * self._scratch_bytes, dtype=torch.uint8)
+            self._functions.product(ctypes.addressof(plain), x, panels, rows, scratch)
+        return halves_of(panels, self.out_features).reshape(*x.shape[:-1], -1)
+
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous()
         out = x.new_empty(*x.shape[:-1], self.out_features, dtype=self._out_dtype)
@@ -87,6 +100,14 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     scale = wide.abs().amax(dim=1) / 127
     rounded = wide.div(scale.clamp_min(1e-30)[:, None]).round_()
     return rounded.to(torch.int8), scale
+
+
+def halves_of(panels: Tensor, out_features: int) -> Tensor:
+    """What a gated layer's panels hold, in the order of its weight's rows.
+
+    Shapes: panels (rows, panels, 2, 16); returns (rows, 2 out), the gate first.
+    """
+    return panels.transpose(1, 2).flatten(2)[:, :, :out_features].flatten(1)
 
 
 def panel_order(rows: int, panels: int, is_gated: bool) -> Tensor:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from miao_worker.engine.adapters.files import Modules
+from miao_worker.engine.adapters.step import Adaptation
 from miao_worker.engine.batch import Batch
+from miao_worker.engine.cpu.adapted_layers import AdaptedLayers
 from miao_worker.engine.cpu.decoder import Decoder
 from miao_worker.engine.cpu.kernels import MAX_ROWS, StepStruct
 from miao_worker.engine.kv_pool import KVPool
@@ -59,6 +62,12 @@ class DecoderRunner:
         if batch.carried is not None:
             batch.carried.fill_(token_ids)
         return self._decoder.forward(token_ids, step.struct, wanted)
+
+    def adapt(self, modules: Modules, adaptation: Adaptation, activation: str) -> None:
+        """Let the layers look at `adaptation`; raises ModelLoadError where they cannot."""
+        layers = self._decoder.layers
+        adapted = AdaptedLayers.of(layers, modules, adaptation, activation)
+        self._decoder = replace(self._decoder, adapted=adapted)
 
     def erase(self, blocks: Items[int]) -> None:
         self._pool.erase(blocks)

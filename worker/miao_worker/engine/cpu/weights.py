@@ -16,7 +16,7 @@ from miao_worker.engine.cpu.kernels import (
     dtype_code,
     num_panels,
 )
-from miao_worker.engine.cpu.products import panel_order, panels_memory, quantize
+from miao_worker.engine.cpu.products import halves_of, panel_order, panels_memory, quantize
 
 _PANEL = 32
 _HEADER_BYTES = 2 * _PANEL * 2  # a group's scales and middles
@@ -123,6 +123,20 @@ class WeightLinear(nn.Module):
     def serves(weight: Tensor) -> bool:
         """Whether the products take this weight."""
         return weight.shape[1] % 4 == 0
+
+    def before_gate(self, x: Tensor) -> Tensor:
+        """What the gate and what it gates are made of: (..., 2 out) float32, the gate first."""
+        assert self._struct.plain.epilogue, "it has no gate"
+        x = x.contiguous()
+        ungated = WeightProductStruct.from_buffer_copy(self._struct)
+        num_panels = ungated.plain.panels
+        ungated.plain.epilogue, ungated.plain.out_features = 0, num_panels * _PANEL
+        rows = x.numel() // self.in_features
+        panels = x.new_empty(rows, num_panels, 2, _PANEL // 2, dtype=torch.float32)
+        if rows:
+            sums = x.new_empty(rows * self.in_features // self._group, dtype=torch.float32)
+            self._functions.weight_product(ctypes.addressof(ungated), x, panels, rows, sums)
+        return halves_of(panels, self.out_features).reshape(*x.shape[:-1], -1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous()
