@@ -82,7 +82,7 @@ class ProductLinear(nn.Module):
         if rows:
             scratch = x.new_empty(rows * self._scratch_bytes, dtype=torch.uint8)
             self._functions.product(ctypes.addressof(plain), x, panels, rows, scratch)
-        return halves_of(panels, self.out_features).reshape(*x.shape[:-1], -1)
+        return halves_of(panels, self.out_features).reshape(*x.shape[:-1], 2 * self.out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous()

@@ -136,7 +136,7 @@ class WeightLinear(nn.Module):
         if rows:
             sums = x.new_empty(rows * self.in_features // self._group, dtype=torch.float32)
             self._functions.weight_product(ctypes.addressof(ungated), x, panels, rows, sums)
-        return halves_of(panels, self.out_features).reshape(*x.shape[:-1], -1)
+        return halves_of(panels, self.out_features).reshape(*x.shape[:-1], 2 * self.out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous()
