@@ -128,7 +128,7 @@ def test_adapters_are_models_that_come_go_and_survive_their_worker(
     pair: Stack, tiny_model: Path, adapters: Path
 ) -> None:
     prompt = [10, 20, 30, 40]
-    long = greedy(tiny_model, prompt, 400, adapters / "poet")
+    long = greedy(tiny_model, prompt, 300, adapters / "poet")
     with Client(pair.address) as client, ThreadPoolExecutor(4) as pool:
 
         def call(model: str) -> tuple[int, ...]:
@@ -150,7 +150,7 @@ def test_adapters_are_models_that_come_go_and_survive_their_worker(
         assert call("tiny:clerk") == said_by_clerk != long[:20]
 
         stream = client.generate(
-            prompt, model="tiny:poet", max_tokens=400, temperature=0, ignore_eos=True
+            prompt, model="tiny:poet", max_tokens=300, temperature=0, ignore_eos=True
         )
         seen: list[int] = []
         for chunk in stream:

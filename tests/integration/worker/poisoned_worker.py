@@ -13,7 +13,9 @@ from miao_worker.engine.config import EngineConfig
 POISON = 77  # a prompt that holds this token kills the engine in its second step
 
 
-def run_poisoned(connection: Connection[Any, Any], config: EngineConfig, name: str) -> None:
+def run_poisoned(
+    connection: Connection[Any, Any], config: EngineConfig, name: str, adapters: Any
+) -> None:
     """As `engine_host.run`, with an engine that may be poisoned."""
     from miao_worker.engine import engine, types
 
@@ -32,7 +34,7 @@ def run_poisoned(connection: Connection[Any, Any], config: EngineConfig, name: s
             return super().step()
 
     engine.Engine = PoisonedEngine  # type: ignore[misc]
-    run_engine(connection, config, name)
+    run_engine(connection, config, name, adapters)
 
 
 run_engine = engine_host.run
