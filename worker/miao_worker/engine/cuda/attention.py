@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ _LEAST = 16  # rows, columns and depth of a product in Triton
 _MAX_SPLITS = 32
 _PROGRAMS = 264  # that keep a large GPU busy: two for each multiprocessor of an H100
 
+_log = logging.getLogger(__name__)
+
 
 def uses_triton(facts: ModelFacts, device: torch.device, wanted: str) -> bool:
     """Whether a model's attention runs on the kernels, as "auto", "triton" or "torch" asks.
@@ -31,12 +34,12 @@ def uses_triton(facts: ModelFacts, device: torch.device, wanted: str) -> bool:
     """
     if wanted not in ATTENTION:
         raise ModelLoadError(f"attention is {wanted!r}; it must be one of {', '.join(ATTENTION)}.")
+    if wanted == "torch" or (wanted == "auto" and device.type != "cuda"):
+        return False
     fault = _fault(facts, device)
     if wanted == "triton" and fault is not None:
         raise ModelLoadError(f"attention is 'triton', but {fault}; use auto.")
-    if device.type != "cuda":
-        return wanted == "triton"  # in the interpreter, for tests
-    return wanted != "torch" and fault is None
+    return fault is None
 
 
 def _fault(facts: ModelFacts, device: torch.device) -> str | None:
@@ -50,6 +53,20 @@ def _fault(facts: ModelFacts, device: torch.device) -> str | None:
         return f"it does not compute in {facts.dtype}"
     if max(dims) > _MAX_DIM:
         return f"the model's heads have {max(dims)} dimensions, more than {_MAX_DIM}"
+    return _compiler_fault(device)
+
+
+def _compiler_fault(device: torch.device) -> str | None:
+    """Why Triton does not compile here; it needs a C compiler and a driver that it knows."""
+    from miao_worker.engine.cuda import kernels
+
+    shares = torch.zeros(1, 1, _LEAST, device=device)
+    out = torch.empty(1, _LEAST, device=device)
+    try:
+        kernels.merge[(1,)](shares, shares, out, VALUE_DIM=_LEAST, VALUE_PAD=_LEAST, SPLITS=1)
+    except Exception as error:  # whatever it raises, the model can be served without
+        _log.warning("Triton does not compile a kernel (%s)", type(error).__name__)
+        return "Triton does not compile a kernel on this machine"
     return None
 
 
