@@ -59,6 +59,7 @@ from miao_client.results import (
 )
 from miao_client.sync.client import Client
 from miao_client.sync.stream import GenerationStream
+from miao_client.tools import Tool, ToolCall, ToolCallDelta, ToolChoice, tool
 
 __version__ = version("miao")
 
@@ -113,9 +114,14 @@ __all__ = [
     "TokenIds",
     "TokenLogprobs",
     "Tokenization",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
     "TopLogprob",
     "UnavailableError",
     "UnsupportedError",
     "Usage",
     "__version__",
+    "tool",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +14,7 @@ from miao.v1 import model_service_pb2 as models
 from miao_client import responses, results
 from miao_client.errors import GenerationNotFoundError, ModelNotFoundError, NotFoundError
 from miao_client.prompts import Prompt, write_text
+from miao_client.tools import Tool, write_tools
 
 _Answer = TypeVar("_Answer")
 
@@ -124,10 +125,13 @@ def get_model(name: str | None) -> Operation[results.Model]:
     )
 
 
-def tokenize(prompt: Prompt, model: str | None) -> Operation[results.Tokenization]:
+def tokenize(
+    prompt: Prompt, model: str | None, tools: Sequence[Tool | Callable[..., Any]] | None = None
+) -> Operation[results.Tokenization]:
     """The tokens of a text or a conversation."""
     message = models.TokenizeRequest(model=model or "")
     write_text(message, prompt)
+    write_tools(message, tools)
     return Operation(TOKENIZE, message, responses.tokenization)
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message as ProtobufMessage
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as service_pb
+from miao_client import tools as tools_of
 from miao_client.errors import FieldViolation, InvalidRequestError
 from miao_client.formats import ResponseFormat, write_format
 from miao_client.prompts import Prompt, write_prompt
+from miao_client.tools import Tool, ToolChoice, write_tools
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -72,6 +74,9 @@ class GenerateOptions(TypedDict, total=False):
     queue_timeout: float | None  # seconds to wait for a worker
     request_id: str | None  # idempotency key; None: the SDK makes one
     on_disconnect: OnDisconnect | str | None
+    tools: Sequence[Tool | Callable[..., Any]] | None  # with a conversation; see `tool`
+    tool_choice: ToolChoice | str | Tool | None  # None: as "auto"
+    enable_thinking: bool | None  # of a conversation; None: as the model's template does
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,9 @@ def submission(
     queue_timeout: float | None = None,
     request_id: str | None = None,
     on_disconnect: OnDisconnect | str | None = None,
+    tools: Sequence[Tool | Callable[..., Any]] | None = None,
+    tool_choice: ToolChoice | str | Tool | None = None,
+    enable_thinking: bool | None = None,
 ) -> Submission:
     """Build the request, with an idempotency key.
 
@@ -150,6 +158,13 @@ def submission(
     if on_disconnect is not None:
         leaving = choice(OnDisconnect, on_disconnect, "spec.on_disconnect")
     spec.on_disconnect = _LEAVING[leaving]
+    write_tools(spec, tools)
+    if tool_choice is not None:
+        spec.tool_choice.CopyFrom(_tool_choice(tool_choice))
+    if enable_thinking is not None:
+        if not spec.HasField("chat"):
+            raise _invalid("spec.chat.enable_thinking", "needs a list of messages as the prompt")
+        spec.chat.enable_thinking = enable_thinking
     request = service_pb.GenerateRequest(spec=spec)
     _set(request, "", request_id=uuid.uuid4().hex if request_id is None else request_id)
     return Submission(request, timeout, cancel_on_close=leaving is not OnDisconnect.CONTINUE)
@@ -227,6 +242,14 @@ def _set_duration(duration: Duration, field: str, seconds: float | None) -> None
     check_timeout(seconds, field)
     if seconds is not None:
         duration.FromNanoseconds(round(seconds * 1e9))
+
+
+def _tool_choice(choice: ToolChoice | str | Tool) -> pb.ToolChoice:
+    try:
+        return tools_of.tool_choice(choice)
+    except ValueError:
+        allowed = ", ".join(f'"{member.value}"' for member in ToolChoice)
+        raise _invalid("spec.tool_choice", f"must be one of {allowed}, or a Tool") from None
 
 
 def choice(kind: type[_Choice], value: str, field: str) -> _Choice:

@@ -78,6 +78,8 @@ class Progress:
             attempts=self._attempts,
             answers=answers,
             prompt=self._transcript.prompt(),
+            reasoning=answers[0].reasoning,
+            tool_calls=answers[0].tool_calls,
         )
 
     def _accept(self, message: pb.Accepted) -> None:
@@ -137,6 +139,7 @@ def _chunk(event: pb.GenerationEvent, skip: int) -> Chunk:
         if len(lengths) != len(tokens.token_ids) or sum(lengths) != len(text):
             raise InternalError("The service sent text that cannot be divided among its tokens.")
         text = text[sum(lengths[:skip]) :]
+    parts = [part for part in tokens.parts if part.token_index >= skip]
     return Chunk(
         text=text,
         token_ids=tuple(tokens.token_ids[skip:]),
@@ -145,4 +148,6 @@ def _chunk(event: pb.GenerationEvent, skip: int) -> Chunk:
         logprobs=responses.logprobs(tokens.logprobs[skip:]),
         answer_index=tokens.answer_index,
         is_prompt=tokens.is_prompt,
+        reasoning="".join(part.reasoning for part in parts),
+        tool_calls=responses.call_deltas(parts),
     )

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeGuard
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from miao.v1 import generation_pb2 as pb
 from miao_client.errors import FieldViolation, InvalidRequestError
+from miao_client.tools import ToolCall
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation; `role` is "system", "user" or "assistant"."""
+    """One message of a conversation; `role` is "system", "user", "assistant" or "tool".
+
+    An assistant may have thought, and called functions; the answer to a call is
+    a "tool" message with that call's id.
+    """
 
     role: str
     content: str
+    reasoning: str = ""
+    tool_calls: Sequence[ToolCall] = ()
+    tool_call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +33,15 @@ class TokenIds:
     ids: Sequence[int]
 
 
-Prompt: TypeAlias = str | TokenIds | Sequence[int] | Sequence[Message | Mapping[str, str]]
+Prompt: TypeAlias = str | TokenIds | Sequence[int] | Sequence[Message | Mapping[str, Any]]
 
 _ROLES: dict[object, pb.Role] = {
     "system": pb.ROLE_SYSTEM,
     "user": pb.ROLE_USER,
     "assistant": pb.ROLE_ASSISTANT,
+    "tool": pb.ROLE_TOOL,
 }
-_ROLE_RULE = 'must be "system", "user" or "assistant"'
+_ROLE_RULE = 'must be "system", "user", "assistant" or "tool"'
 
 
 class _TextInput(Protocol):
@@ -97,25 +106,35 @@ def _write_token_ids(spec: pb.GenerationSpec, ids: Sequence[object]) -> None:
 
 
 def _message(message: object, path: str) -> pb.ChatMessage:
-    if isinstance(message, Message):
-        role, content = message.role, message.content
-    elif isinstance(message, Mapping):
-        role, content = _role_and_content(message, path)
-    else:
+    if isinstance(message, Mapping):
+        message = _of_fields(message, path)
+    elif not isinstance(message, Message):
         raise TypeError(f"a message must be a dict or a Message, not {type(message).__name__}")
-    if role not in _ROLES:
+    if message.role not in _ROLES:
         raise _invalid(f"{path}.role", _ROLE_RULE)
-    return pb.ChatMessage(role=_ROLES[role], content=content)
+    return pb.ChatMessage(
+        role=_ROLES[message.role],
+        content=message.content,
+        reasoning=message.reasoning,
+        tool_calls=[
+            pb.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json)
+            for call in message.tool_calls
+        ],
+        tool_call_id=message.tool_call_id,
+    )
 
 
-def _role_and_content(message: Mapping[str, str], path: str) -> tuple[str, str]:
+_FIELDS = frozenset(field.name for field in fields(Message))
+
+
+def _of_fields(message: Mapping[str, Any], path: str) -> Message:
     for name in message:
-        if name not in ("role", "content"):
+        if name not in _FIELDS:
             raise _invalid(f"{path}.{name}", "is not a field of a message")
     for name in ("role", "content"):
         if name not in message:
             raise _invalid(f"{path}.{name}", "must be set")
-    return message["role"], message["content"]
+    return Message(**message)
 
 
 def _invalid(field: str, rule: str) -> InvalidRequestError:

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import model_service_pb2 as models_pb
 from miao_client import results
+from miao_client.tools import ToolCall, ToolCallDelta
 
 _CODE_NAMES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -59,6 +60,12 @@ def logprobs(messages: Iterable[pb.TokenLogprobs]) -> tuple[results.TokenLogprob
     )
 
 
+def call_deltas(parts: Iterable[pb.Part]) -> tuple[ToolCallDelta, ...]:
+    """What parts add to calls."""
+    deltas = (part.tool_call for part in parts if part.HasField("tool_call"))
+    return tuple(ToolCallDelta(d.index, d.id, d.name, d.arguments_json) for d in deltas)
+
+
 def ending(message: pb.Finished) -> results.Ending:
     """How a generation ended."""
     failed = message.HasField("error")
@@ -103,6 +110,8 @@ def model(message: models_pb.Model) -> results.Model:
         num_workers=message.num_workers,
         num_queued=message.num_queued,
         base=message.base or None,
+        tool_format=message.tool_format,
+        separates_reasoning=message.separates_reasoning,
     )
 
 
@@ -138,11 +147,22 @@ def _output(message: pb.Output) -> results.Output:
         tuple(message.token_ids),
         tuple(map(_said, message.others)),
         _said(message.prompt) if message.HasField("prompt") else None,
+        message.reasoning,
+        _calls(message.tool_calls),
     )
 
 
 def _said(message: pb.Saying) -> results.Said:
-    return results.Said(message.text, tuple(message.token_ids))
+    return results.Said(
+        message.text,
+        tuple(message.token_ids),
+        reasoning=message.reasoning,
+        tool_calls=_calls(message.tool_calls),
+    )
+
+
+def _calls(messages: Iterable[pb.ToolCall]) -> tuple[ToolCall, ...]:
+    return tuple(ToolCall(call.id, call.name, call.arguments_json) for call in messages)
 
 
 def usage(message: pb.Usage) -> results.Usage:

@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from miao_client import formats
+from miao_client.prompts import Message
+from miao_client.tools import ToolCall, ToolCallDelta
 
 _Kind = TypeVar("_Kind")
 
@@ -61,6 +63,8 @@ class Chunk:
     logprobs: tuple[TokenLogprobs, ...] = ()
     answer_index: int = 0  # which of several answers it belongs to
     is_prompt: bool = False  # it belongs to none: it echoes the prompt
+    reasoning: str = ""  # what it adds to the thoughts before the answer
+    tool_calls: tuple[ToolCallDelta, ...] = ()  # what it adds to calls of functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,13 @@ class Said:
     text: str
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()
+    reasoning: str = ""  # the model's thoughts before it, where it marks them
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def message(self) -> Message:
+        """It as a message, to go on with the conversation."""
+        return Message("assistant", self.text, self.reasoning, self.tool_calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +151,7 @@ class Answer(Said):
 class GenerationResult:
     """All that a stream brought.
 
-    `text`, `token_ids` and `logprobs` are those of the first in `answers`: with
+    What an answer has is that of the first in `answers` here: with
     best_of these are the best, the best first, else all by their index.
     `finish_reason`, `usage` and `timings` are None when the stream broke before
     its end. `request_id`, `model` and `seed` are None when a stream was
@@ -161,6 +172,13 @@ class GenerationResult:
     attempts: int  # of workers; 1 when nothing failed, 0 when none began
     answers: tuple[Answer, ...] = ()
     prompt: Said | None = None  # where it was echoed
+    reasoning: str = ""  # the model's thoughts before the text, where it marks them
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def message(self) -> Message:
+        """The answer as a message, to go on with the conversation."""
+        return Message("assistant", self.text, self.reasoning, self.tool_calls)
 
     def json(self) -> Any:
         """What the text says as JSON.
@@ -188,6 +206,8 @@ class Output:
     token_ids: tuple[int, ...]
     others: tuple[Said, ...] = ()  # the other answers, by index
     prompt: Said | None = None  # as far as it was echoed
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +274,8 @@ class Model:
     num_workers: int
     num_queued: int
     base: str | None = None  # the model that it adapts, if it is an adapter
+    tool_format: str = ""  # how it writes calls of functions; empty where it takes no tools
+    separates_reasoning: bool = False  # whether its thoughts are told from its answers
 
 
 @dataclass(frozen=True, slots=True)

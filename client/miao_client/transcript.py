@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from miao_client.results import Answer, Chunk, Ending, Said, TokenLogprobs
+from miao_client.tools import ToolCall, ToolCallDelta
 
 
 @dataclass(slots=True)
@@ -15,14 +16,34 @@ class _Part:
     texts: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
 
     def add(self, chunk: Chunk) -> None:
         self.texts.append(chunk.text)
         self.token_ids.extend(chunk.token_ids)
         self.logprobs.extend(chunk.logprobs)
+        self.reasoning.append(chunk.reasoning)
+        for delta in chunk.tool_calls:
+            self._add_call(delta)
 
     def said(self) -> Said:
-        return Said("".join(self.texts), tuple(self.token_ids), tuple(self.logprobs))
+        return Said(
+            "".join(self.texts),
+            tuple(self.token_ids),
+            tuple(self.logprobs),
+            "".join(self.reasoning),
+            tuple(self.calls),
+        )
+
+    def _add_call(self, delta: ToolCallDelta) -> None:
+        """Calls come one after the other; one that began before the stream has no name here."""
+        if delta.name or not self.calls:
+            self.calls.append(ToolCall(delta.id, delta.name, delta.arguments_json))
+        else:
+            call = self.calls[-1]
+            arguments = call.arguments_json + delta.arguments_json
+            self.calls[-1] = ToolCall(call.id, call.name, arguments)
 
 
 class Transcript:
@@ -57,6 +78,8 @@ class Transcript:
             said.text,
             said.token_ids,
             said.logprobs,
+            said.reasoning,
+            said.tool_calls,
             index=index,
             ending=ends[index] if index < len(ends) else None,
         )

@@ -8,6 +8,7 @@ A template comes from a model's files, so what it may take is bounded.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -39,14 +40,24 @@ class ChatTemplate:
             raise ChatTemplateError(f"the chat template is broken: {error}") from error
         self._special_tokens = dict(special_tokens)
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The text of a conversation up to where the model speaks."""
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The text of a conversation up to where the model speaks.
+
+        Messages and tools have the form that transformers gives to templates;
+        `options` are further names that a template may ask for.
+        """
         pieces = self._template.generate(
             messages=[dict(message) for message in messages],
-            tools=None,
+            tools=None if tools is None else [dict(tool) for tool in tools],
             documents=None,
             add_generation_prompt=True,
             **self._special_tokens,
+            **(options or {}),
         )
         try:
             return "".join(_bounded(pieces))
@@ -120,13 +131,17 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(
+    text = json.dumps(
         value,
         ensure_ascii=ensure_ascii,
         indent=indent,
         separators=separators,
         sort_keys=sort_keys,
     )
+    if not ensure_ascii:
+        return text
+    # Noncharacters stand for control tokens that are text; see `tokenization`.
+    return re.sub(r"\\u(fd[de][0-9a-f])", lambda found: chr(int(found[1], 16)), text)
 
 
 def _strftime_now(form: str) -> str:

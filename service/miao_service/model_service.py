@@ -31,9 +31,13 @@ class ModelServicer:
 
     async def tokenize(self, request: rpc.TokenizeRequest, call: Call) -> rpc.TokenizeResponse:
         model = await self._catalog.resolve(request.model, "model")
-        field = request.WhichOneof("input") or ""
-        source = request.chat if field == "chat" else request.prompt
-        token_ids = await self._catalog.encode(model, source, field)
+        if request.HasField("chat"):
+            chat, tools = request.chat, request.tools
+            token_ids = (
+                await self._catalog.encode_chat(model, chat, "chat", tools, "tools")
+            ).token_ids
+        else:
+            token_ids = await self._catalog.encode(model, request.prompt, "prompt")
         return rpc.TokenizeResponse(
             token_ids=token_ids,
             tokens=model.tokenizer.forms(token_ids),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from redis.asyncio import Redis
 
@@ -17,7 +18,9 @@ from miao.v1 import generation_pb2 as pb
 from miao.v1 import model_service_pb2
 from miao_queue.cards import Cards, ModelStatus
 from miao_service.errors import InvalidRequestError, ModelNotFoundError, NoWorkerError
-from miao_service.tokenization import ModelTokenizer
+from miao_service.tokenization import EncodedChat, ModelTokenizer
+
+_Made = TypeVar("_Made")
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +50,8 @@ class ServedModel:
             num_workers=self.status.num_workers,
             num_queued=self.status.num_queued,
             base=self.card.base,
+            tool_format=self.card.tool_format.name,
+            separates_reasoning=self.card.HasField("reasoning_format"),
         )
 
 
@@ -103,19 +108,34 @@ class ModelCatalog:
         names = ", ".join(model.card.name for model in self._candidates())
         raise InvalidRequestError.of(field, f"must name one of the models served: {names}")
 
-    async def encode(self, model: ServedModel, source: pb.Chat | str, field: str) -> list[int]:
-        """The tokens of a prompt or conversation; long ones are made in a thread."""
-        work = partial(_encode, model.tokenizer, source, field)
-        if _size(source) <= _SHORT_TEXT_CHARS:
+    async def encode(self, model: ServedModel, prompt: str, field: str) -> list[int]:
+        """The tokens of a prompt; long ones are made in a thread."""
+        return await self._do(partial(model.tokenizer.encode_prompt, prompt, field), len(prompt))
+
+    async def encode_chat(
+        self,
+        model: ServedModel,
+        chat: pb.Chat,
+        field: str,
+        tools: Sequence[pb.Tool] = (),
+        tools_field: str = "",
+    ) -> EncodedChat:
+        """The tokens of a conversation; those of long ones are made in a thread."""
+        if tools and not model.card.HasField("tool_format"):
+            raise InvalidRequestError.of(
+                tools_field, f"the model {model.card.name!r} takes no tools: leave them out"
+            )
+        work = partial(model.tokenizer.encode_chat, chat, field, tools, tools_field)
+        return await self._do(work, _size(chat, tools))
+
+    async def _do(self, work: Callable[[], _Made], num_chars: int) -> _Made:
+        if num_chars <= _SHORT_TEXT_CHARS:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def encode_part(self, model: ServedModel, text: str, field: str) -> list[int]:
         """The tokens of a text that stands behind others; long ones are made in a thread."""
-        work = partial(model.tokenizer.encode_text, text, field)
-        if len(text) <= _SHORT_TEXT_CHARS:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self._do(partial(model.tokenizer.encode_text, text, field), len(text))
 
     def _choose(self, name: str) -> ServedModel | None:
         if name:
@@ -172,14 +192,8 @@ def _over_base(
     return ServedModel(card, base.tokenizer, status)
 
 
-def _encode(tokenizer: ModelTokenizer, source: pb.Chat | str, field: str) -> list[int]:
-    if isinstance(source, str):
-        return tokenizer.encode_prompt(source, field)
-    return tokenizer.encode_chat(source, field)
-
-
-def _size(source: pb.Chat | str) -> int:
-    """Characters, where each message counts for some more."""
-    if isinstance(source, str):
-        return len(source)
-    return sum(16 + len(message.content) for message in source.messages)
+def _size(chat: pb.Chat, tools: Sequence[pb.Tool]) -> int:
+    """Characters, where each message counts for some more; bytes of what is rarer."""
+    texts = sum(16 + len(message.content) for message in chat.messages)
+    calls = sum(call.ByteSize() for message in chat.messages for call in message.tool_calls)
+    return texts + calls + sum(tool.ByteSize() for tool in tools)

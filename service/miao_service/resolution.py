@@ -7,7 +7,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
 
-from miao.internal.v1.queue_pb2 import Job
+from miao.internal.v1.queue_pb2 import AnswerForm, Job
 from miao.v1 import generation_pb2 as pb
 from miao_queue import records
 from miao_queue.records import Submission
@@ -16,6 +16,7 @@ from miao_service.errors import InvalidRequestError, Violation
 from miao_service.formats.compiler import FormatCompiler
 from miao_service.models import ModelCatalog, ServedModel
 from miao_service.settings import ServiceSettings
+from miao_service.tool_grammar import calls_grammar, must_call
 
 _NEUTRAL_SAMPLING = pb.Sampling(
     temperature=1,
@@ -61,7 +62,7 @@ class Resolver:
         """
         async with asyncio.timeout(self._settings.redis_timeout_seconds):
             model = await self._catalog.resolve(spec.model, "spec.model")
-        prompt = await self._prompt(model, spec)
+        prompt, answer_form = await self._prompt(model, spec)
         sampling = _sampling(model, spec)
         _check_against_model(model, spec, prompt, sampling)
         request_id = request_id or secrets.token_urlsafe(16)
@@ -69,7 +70,8 @@ class Resolver:
         if not sampling.HasField("seed"):
             sampling.seed = _default_seed(generation_id)
         job = _job(model, spec, prompt, sampling)
-        job.guide = await self._guide(model, spec)
+        job.guide = await self._guide(model, spec, answer_form)
+        job.answer_form.MergeFrom(answer_form)
         timeout_ms = self._timeout_ms(spec, time_remaining)
         return Submission(
             request_id=request_id,
@@ -97,25 +99,64 @@ class Resolver:
         """Learn of models that have come or changed."""
         await self._catalog.refresh()
 
-    async def _prompt(self, model: ServedModel, spec: pb.GenerationSpec) -> Sequence[int]:
+    async def _prompt(
+        self, model: ServedModel, spec: pb.GenerationSpec
+    ) -> tuple[Sequence[int], AnswerForm]:
+        """The prompt's tokens, and how to read the answer to it."""
         match spec.WhichOneof("input"):
             case "token_ids":
-                return spec.token_ids.ids
+                return spec.token_ids.ids, AnswerForm()
             case "chat":
-                return await self._catalog.encode(model, spec.chat, "spec.chat")
+                return await self._conversation(model, spec)
             case _:
-                return await self._catalog.encode(model, spec.prompt, "spec.prompt")
+                return await self._catalog.encode(model, spec.prompt, "spec.prompt"), AnswerForm()
 
-    async def _guide(self, model: ServedModel, spec: pb.GenerationSpec) -> str:
+    async def _conversation(
+        self, model: ServedModel, spec: pb.GenerationSpec
+    ) -> tuple[Sequence[int], AnswerForm]:
+        uses_tools = spec.tool_choice.mode != pb.TOOL_CHOICE_MODE_NONE
+        tools = spec.tools if uses_tools else ()
+        encoded = await self._catalog.encode_chat(
+            model, spec.chat, "spec.chat", tools, "spec.tools"
+        )
+        if spec.HasField("response_format"):
+            return encoded.token_ids, AnswerForm()  # all of it is what the format says
+        form = AnswerForm(tool_names=[tool.name for tool in tools])
+        if tools:
+            form.tools.CopyFrom(model.card.tool_format)
+        if model.card.HasField("reasoning_format"):
+            form.reasoning.CopyFrom(model.card.reasoning_format)
+            form.starts_in_reasoning = encoded.starts_in_reasoning
+        return encoded.token_ids, form
+
+    async def _guide(
+        self, model: ServedModel, spec: pb.GenerationSpec, answer_form: AnswerForm
+    ) -> str:
         """The grammar that the output follows; empty for none."""
-        if not spec.HasField("response_format"):
+        tools = must_call(spec)
+        path = "spec.tool_choice" if tools else "spec.response_format"
+        if not (tools or spec.HasField("response_format")):
             return ""
-        path = "spec.response_format"
         if model.card.guide_fault:
             raise InvalidRequestError.of(
                 path, f"the model {model.card.name!r} cannot follow one: {model.card.guide_fault}"
             )
-        return await self._formats.compile(spec.response_format, path)
+        if not tools:
+            return await self._formats.compile(spec.response_format, path)
+        for index, tool in enumerate(spec.tools):
+            if tool.parameters_json_schema and tool in tools:
+                await self._check_schema(tool, f"spec.tools[{index}].parameters_json_schema")
+        single = spec.tool_choice.WhichOneof("choice") == "name"
+        grammar = calls_grammar(tools, answer_form, single=single)
+        return await self._formats.compile(pb.ResponseFormat(grammar=grammar), path)
+
+    async def _check_schema(self, tool: pb.Tool, path: str) -> None:
+        """Refuse a schema that output cannot be made to follow."""
+        schema = pb.ResponseFormat(json_schema=tool.parameters_json_schema)
+        try:
+            await self._formats.compile(schema, path)
+        except InvalidRequestError as error:
+            raise InvalidRequestError.of(path, error.violations[0].description) from None
 
     def _timeout_ms(self, spec: pb.GenerationSpec, time_remaining: float | None) -> int:
         limits = [self._settings.max_timeout_seconds]

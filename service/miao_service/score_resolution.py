@@ -63,7 +63,8 @@ class ScoreResolver:
             case "prompt":
                 context = await self._catalog.encode(model, spec.prompt, "spec.prompt")
             case "chat":
-                context = await self._catalog.encode(model, spec.chat, "spec.chat")
+                encoded = await self._catalog.encode_chat(model, spec.chat, "spec.chat")
+                context = encoded.token_ids
             case "prompt_token_ids":
                 context = list(spec.prompt_token_ids.ids)
             case _:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
@@ -26,13 +27,22 @@ from tokenizers import AddedToken, Tokenizer
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao.v1 import generation_pb2 as pb
 from miao_service.chat_template import ChatTemplate, ChatTemplateError
+from miao_service.conversation import template_messages, template_options, template_tools
 from miao_service.errors import InvalidRequestError
 
-ROLES = {pb.ROLE_SYSTEM: "system", pb.ROLE_USER: "user", pb.ROLE_ASSISTANT: "assistant"}
-
+# Such as <think>: tokens of text (a word, line ends) are no control tokens by being in a template.
+_MARKUP = re.compile(r"[<\[]\S+[>\]]")
 _NONCHARACTERS = re.compile("[\ufdd0-\ufdef]")
 _MASK, _TWIN, _BORDER, _END = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
 _DIGITS = [chr(0xFDE0 + digit) for digit in range(16)]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChat:
+    """A conversation's tokens, and whether the template has begun the model's thoughts."""
+
+    token_ids: list[int]
+    starts_in_reasoning: bool
 
 
 class ModelTokenizer:
@@ -47,7 +57,11 @@ class ModelTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._controls = _Controls(self._tokenizer, card)
-        self._template, self._template_error = _template(card)
+        self._template, self._template_error = _template(card, card.chat_template)
+        self._tool_template = self._template
+        if card.tool_chat_template:
+            self._tool_template, _ = _template(card, card.tool_chat_template)
+        self._reasoning_start = card.reasoning_format.start
 
     def encode_prompt(self, text: str, field: str) -> list[int]:
         """A plain prompt, with the special tokens that the tokenizer adds by itself."""
@@ -64,30 +78,45 @@ class ModelTokenizer:
             return self._controls.encode(masked, field, add_special_tokens=False)
         return _encode(self._tokenizer, text, add_special_tokens=False)
 
-    def encode_chat(self, chat: pb.Chat, field: str) -> list[int]:
+    def encode_chat(
+        self, chat: pb.Chat, field: str, tools: Sequence[pb.Tool] = (), tools_field: str = "tools"
+    ) -> EncodedChat:
         """A conversation, rendered; its special tokens are those of the template."""
-        for index, message in enumerate(chat.messages):
-            _refuse_noncharacters(message.content, f"{field}.messages[{index}].content")
-        contents = [message.content for message in chat.messages]
-        masked = [self._controls.mask(content) for content in contents]
-        rendered = self._render(chat, masked, field)
-        if masked == contents:
-            return _encode(self._tokenizer, rendered, add_special_tokens=False)
-        return self._controls.encode(rendered, field, add_special_tokens=False)
+        is_masked = False
+
+        def guard(text: str, path: str) -> str:
+            nonlocal is_masked
+            _refuse_noncharacters(text, path)
+            masked = self._controls.mask(text)
+            is_masked = is_masked or masked != text
+            return masked
+
+        messages = template_messages(chat, guard, field)
+        given = template_tools(tools, guard, tools_field) if tools else None
+        rendered = self._render(messages, given, template_options(chat), field)
+        if is_masked:
+            ids = self._controls.encode(rendered, field, add_special_tokens=False)
+        else:
+            ids = _encode(self._tokenizer, rendered, add_special_tokens=False)
+        start = self._reasoning_start
+        return EncodedChat(ids, bool(start) and rendered.rstrip().endswith(start))
 
     def forms(self, token_ids: Sequence[int]) -> list[str]:
         """Each token's form in the vocabulary."""
         return [self._tokenizer.id_to_token(token_id) or "" for token_id in token_ids]
 
-    def _render(self, chat: pb.Chat, contents: list[str], field: str) -> str:
-        if self._template is None:
+    def _render(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        options: dict[str, Any],
+        field: str,
+    ) -> str:
+        template = self._template if tools is None else self._tool_template
+        if template is None:
             raise InvalidRequestError.of(field, self._template_error)
-        messages = [
-            {"role": ROLES[message.role], "content": content}
-            for message, content in zip(chat.messages, contents, strict=True)
-        ]
         try:
-            return self._template.render(messages)
+            return template.render(messages, tools, options)
         except ChatTemplateError as error:
             raise InvalidRequestError.of(field, _unmasked(str(error))) from error
 
@@ -177,13 +206,19 @@ class _Controls:
 
 
 def _control_tokens(tokenizer: Tokenizer, card: ModelCard) -> dict[int, AddedToken]:
-    """Those marked special, and those that end a sequence or that the card names."""
+    """Those marked special, that end a sequence, that the card names, or the template writes."""
     named = set(card.special_tokens.values())
+    named.update((card.tool_format.start, card.tool_format.end))
+    named.update((card.reasoning_format.start, card.reasoning_format.end))
     ends = set(card.eos_token_ids)
+    templates = f"{card.chat_template}\0{card.tool_chat_template}"
     return {
         token_id: token
         for token_id, token in tokenizer.get_added_tokens_decoder().items()
-        if token.special or token_id in ends or token.content in named
+        if token.special
+        or token_id in ends
+        or token.content in named
+        or (_MARKUP.fullmatch(token.content) and token.content in templates)
     }
 
 
@@ -198,12 +233,12 @@ def _copy(token: AddedToken, content: str, special: bool = False) -> AddedToken:
     )
 
 
-def _template(card: ModelCard) -> tuple[ChatTemplate | None, str]:
+def _template(card: ModelCard, source: str) -> tuple[ChatTemplate | None, str]:
     """The compiled template, or why there is none."""
-    if not card.chat_template:
+    if not source:
         return None, f"the model {card.name!r} has no chat template: send a prompt instead"
     try:
-        return ChatTemplate(card.chat_template, card.special_tokens), ""
+        return ChatTemplate(source, card.special_tokens), ""
     except ChatTemplateError as error:
         return None, str(error)
 

@@ -8,11 +8,16 @@ test, so that none is ignored.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from google.protobuf.message import Message
 
 from miao.v1 import generation_pb2 as pb
-from miao_service.errors import InvalidRequestError
+from miao.v1 import generation_service_pb2 as rpc
+from miao.v1.model_service_pb2 import TokenizeRequest
+from miao.v1.score_service_pb2 import ScoreRequest
+from miao_service.errors import InvalidRequestError, Violation
 from miao_service.rules import (
     Anything,
     Between,
@@ -24,7 +29,12 @@ from miao_service.rules import (
     Matches,
     Repeated,
     Seconds,
-    Unsupported,
+)
+from miao_service.tool_rules import (
+    JsonObject,
+    chat_violations,
+    repeated_tools,
+    tool_violations,
 )
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
@@ -54,10 +64,39 @@ SAMPLING = Fields(
     }
 )
 
-CHAT_MESSAGE = Fields(
-    {"role": Known(pb.Role, frozenset({pb.ROLE_UNSPECIFIED})), "content": _TEXT},
+_NAME_FORM = "1 to 64 of the characters A-Z a-z 0-9 _ -"
+_NAME = Matches(re.compile(r"[A-Za-z0-9_-]{1,64}"), _NAME_FORM)
+_MAX_TOOLS = 128
+
+TOOL = Fields(
+    {
+        "name": _NAME,
+        "description": Bytes(16 * 1024),
+        "parameters_json_schema": JsonObject(64 * 1024, is_schema=True),
+    },
+    required=frozenset({"name"}),
 )
-CHAT = Fields({"messages": Repeated(1, 1024, CHAT_MESSAGE)})
+TOOL_CALL = Fields(
+    {"id": _NAME, "name": _NAME, "arguments_json": JsonObject(1024 * 1024)},
+    required=frozenset({"id", "name"}),
+)
+TOOL_CHOICE = Fields(
+    {
+        "mode": Known(pb.ToolChoiceMode, frozenset({pb.TOOL_CHOICE_MODE_UNSPECIFIED})),
+        "name": _NAME,
+    },
+    one_of=frozenset({"choice"}),
+)
+CHAT_MESSAGE = Fields(
+    {
+        "role": Known(pb.Role, frozenset({pb.ROLE_UNSPECIFIED})),
+        "content": _TEXT,
+        "reasoning": _TEXT,
+        "tool_calls": Repeated(0, _MAX_TOOLS, TOOL_CALL),
+        "tool_call_id": _NAME,
+    },
+)
+CHAT = Fields({"messages": Repeated(1, 1024, CHAT_MESSAGE), "enable_thinking": Anything()})
 TOKEN_IDS = Fields({"ids": Repeated(1, None)})
 
 RESPONSE_FORMAT = Fields(
@@ -85,7 +124,7 @@ SPEC = Fields(
         "logprobs": Between(0, 20),
         "n": Between(1, MAX_ANSWERS),
         "response_format": RESPONSE_FORMAT,
-        "tools": Unsupported(),
+        "tools": Repeated(0, _MAX_TOOLS, TOOL),
         "priority": Known(pb.Priority),
         "timeout": Seconds(_DAY_SECONDS),
         "queue_timeout": Seconds(_DAY_SECONDS),
@@ -94,6 +133,7 @@ SPEC = Fields(
         "ranking": Known(pb.Ranking),
         "echo": Anything(),
         "prompt_logprobs": Between(0, 20),
+        "tool_choice": TOOL_CHOICE,
     },
     one_of=frozenset({"input"}),
 )
@@ -147,7 +187,13 @@ REQUESTS: dict[str, Fields] = {
     "miao.v1.ListModelsRequest": Fields({}),
     "miao.v1.GetModelRequest": Fields({"name": _MODEL}),
     "miao.v1.TokenizeRequest": Fields(
-        {"model": _MODEL, "prompt": _TEXT, "chat": CHAT}, one_of=frozenset({"input"})
+        {
+            "model": _MODEL,
+            "prompt": _TEXT,
+            "chat": CHAT,
+            "tools": Repeated(0, _MAX_TOOLS, TOOL),
+        },
+        one_of=frozenset({"input"}),
     ),
 }
 
@@ -155,5 +201,20 @@ REQUESTS: dict[str, Fields] = {
 def check(request: Message) -> None:
     """Raise InvalidRequestError with everything that is wrong with the request."""
     violations = list(REQUESTS[request.DESCRIPTOR.full_name].check(request, ""))
+    violations = violations or list(_violations_between(request))
     if violations:
         raise InvalidRequestError(violations)
+
+
+def _violations_between(request: Any) -> Iterator[Violation]:
+    """What is wrong between fields that are fine by themselves."""
+    if isinstance(request, rpc.GenerateRequest | rpc.CreateGenerationRequest):
+        yield from tool_violations(request.spec)
+        yield from chat_violations(request.spec.chat, "spec.chat")
+    elif isinstance(request, ScoreRequest):
+        yield from chat_violations(request.spec.chat, "spec.chat")
+    elif isinstance(request, TokenizeRequest):
+        yield from repeated_tools(request.tools, "tools")
+        yield from chat_violations(request.chat, "chat")
+        if request.tools and not request.HasField("chat"):
+            yield Violation("tools", "needs chat input")

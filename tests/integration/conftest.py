@@ -17,6 +17,7 @@ from transformers import (
 
 _TEXT = ["the quick brown fox jumps over the lazy dog", "这是一个美好的春天。", "0123456789 .,!?"]
 _TEMPLATE = (
+    "{% if tools %}<tool_call> {{ tools[0].function.name }}\n{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )

@@ -101,16 +101,34 @@ def output(payloads: Iterable[bytes]) -> pb.Output:
             saying = answers.setdefault(tokens.answer_index, pb.Saying())
         saying.text += tokens.text
         saying.token_ids.extend(tokens.token_ids)
+        _add_parts(saying, tokens.parts)
     first = answers.pop(0, pb.Saying())
     result.text = first.text
     result.token_ids.extend(first.token_ids)
+    result.reasoning = first.reasoning
+    result.tool_calls.extend(first.tool_calls)
     result.others.extend(answers[index] for index in sorted(answers))
     return result
+
+
+def _add_parts(saying: pb.Saying, parts: Iterable[pb.Part]) -> None:
+    for part in parts:
+        saying.reasoning += part.reasoning
+        if part.HasField("tool_call"):
+            delta = part.tool_call
+            if delta.index == len(saying.tool_calls):
+                saying.tool_calls.add(id=delta.id, name=delta.name)
+            saying.tool_calls[delta.index].arguments_json += delta.arguments_json
 
 
 def _drop_tokens(tokens: pb.Tokens, count: int) -> None:
     tokens.text = tokens.text[sum(tokens.text_lengths[:count]) :]
     del tokens.token_ids[:count], tokens.logprobs[:count], tokens.text_lengths[:count]
+    parts = [part for part in tokens.parts if part.token_index >= count]
+    for part in parts:
+        part.token_index -= count
+    del tokens.parts[:]
+    tokens.parts.extend(parts)
 
 
 def _encode(event: pb.GenerationEvent) -> bytes:

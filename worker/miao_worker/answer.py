@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from miao.internal.v1.queue_pb2 import Job
 from miao.v1 import generation_pb2 as pb
-from miao_worker.detokenizer import Detokenizer, StopTexts
+from miao_worker.answer_text import AnswerText
 from miao_worker.engine.randomness import derived_seed
 from miao_worker.engine.types import FinishReason, SequenceOutput, TokenLogprobs
 from miao_worker.token_messages import TokenText, logprobs_message
@@ -51,8 +51,7 @@ class Answer:
         self._job = job
         self._token_text = token_text
         self._ahead: deque[_Brought] = deque()
-        self._detokenizer = Detokenizer(tokenizer, job.prompt_token_ids)
-        self._stops = StopTexts(job.stop)
+        self._text = AnswerText(job, tokenizer, self.seed)
 
     @property
     def has_ahead(self) -> bool:
@@ -94,18 +93,14 @@ class Answer:
 
     def flush(self, event: pb.Tokens) -> None:
         """Add the text that was held back to the last token of an event, if it has any."""
-        piece = self._stops.push(self._detokenizer.flush())
-        if piece.stop is not None:
-            self.end = pb.Finished(reason=pb.FINISH_REASON_STOP, stop=piece.stop)
-        text = piece.text + self._stops.flush()
-        if text and event.token_ids:
-            event.text += text
-            event.text_lengths[-1] += len(text)
+        self._text.flush(event)
+        self._find_stop()
 
     def replay(self, tokens: pb.Tokens) -> None:
         """Bring the state to where an earlier attempt left it after this event."""
         for at, token_id in enumerate(tokens.token_ids):
-            self._push(token_id, tokens.logprobs[at].logprob if tokens.logprobs else None)
+            logprob = tokens.logprobs[at].logprob if tokens.logprobs else None
+            self._push(token_id, logprob, pb.Tokens())
 
     def find_end(self) -> None:
         """An earlier attempt may have written the last token and not the end."""
@@ -130,23 +125,22 @@ class Answer:
         return message
 
     def _say_token(self, token_id: int, logprobs: TokenLogprobs | None, event: pb.Tokens) -> None:
-        piece = self._push(token_id, None if logprobs is None else logprobs.logprob)
-        event.token_ids.append(token_id)
-        event.text += piece
-        event.text_lengths.append(len(piece))
+        self._push(token_id, None if logprobs is None else logprobs.logprob, event)
         if logprobs is not None:
             event.logprobs.append(logprobs_message(logprobs, self._token_text))
 
-    def _push(self, token_id: int, logprob: float | None) -> str:
+    def _push(self, token_id: int, logprob: float | None, event: pb.Tokens) -> None:
         self.token_ids.append(token_id)
         self.total_logprob += logprob or 0.0
-        text = self._detokenizer.push(token_id)
-        if len(self.token_ids) <= self._job.min_tokens:
-            return text  # no stop takes effect yet
-        piece = self._stops.push(text)
-        if piece.stop is not None:
-            self.end = pb.Finished(reason=pb.FINISH_REASON_STOP, stop=piece.stop)
-        return piece.text
+        event.token_ids.append(token_id)
+        # No stop takes effect before min_tokens.
+        may_stop = len(self.token_ids) > self._job.min_tokens
+        self._text.push(token_id, event, may_stop=may_stop)
+        self._find_stop()
+
+    def _find_stop(self) -> None:
+        if self._text.stop is not None:
+            self.end = pb.Finished(reason=pb.FINISH_REASON_STOP, stop=self._text.stop)
 
     def _end_by_engine(self, reason: FinishReason) -> None:
         self.end = pb.Finished(reason=_REASONS[reason])

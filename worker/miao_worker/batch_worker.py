@@ -44,6 +44,7 @@ from miao_worker.keeper import Keeper
 from miao_worker.rq_bookkeeping import RqBookkeeping
 from miao_worker.served_models import ServedModels
 from miao_worker.settings import WorkerSettings
+from miao_worker.tool_formats import set_tool_format
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class BatchWorker(BaseWorker):
         for source in adapters.values():
             self._engine.register(source.adapter_id, source.folder)
         card = self._engine.start()
+        set_tool_format(card, self._settings.tool_format)
         self._assemble(card)
         self._watch.begin(adapters, set(self._settings.adapters))
         self.register_birth()

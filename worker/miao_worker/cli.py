@@ -16,6 +16,7 @@ from miao_queue.connection import RedisUrlError
 from miao_worker.adapter_folders import NAME_FORM, is_adapter_name
 from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, CacheDtype, EngineConfig, Quantization
 from miao_worker.settings import WorkerSettings
+from miao_worker.tool_formats import FORMATS
 
 _GIB = 1 << 30
 _WAIT_SECONDS = 30.0  # for a Redis that starts, or loads its file
@@ -99,6 +100,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
         drain_seconds=arguments.drain_seconds,
         adapters=dict(arguments.adapter),
         adapter_folder=arguments.adapter_folder,
+        tool_format=arguments.tool_format,
     )
 
 
@@ -177,6 +179,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         default=60.0,
         help="replace an engine that brings no step for so long",
+    )
+    option(
+        "--tool-format",
+        choices=["auto", "none", *FORMATS],
+        default="auto",
+        help="how the model writes calls of functions; auto: as its chat template teaches",
     )
     option("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     option = engine.add_argument

@@ -6,7 +6,7 @@ Knows nothing of journals or engines.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,9 +33,16 @@ class Detokenizer:
     tokenizer breaks all of the run; here its whole characters stay.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt_token_ids: Sequence[int]) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt_token_ids: Sequence[int],
+        shown: Collection[str] = (),
+    ) -> None:
+        """`shown` are special tokens that are text all the same."""
         self._tokenizer = tokenizer
         self._silent, self._byte_tokens = _silent_and_byte_tokens(tokenizer)
+        self._shown = {i: text for i, text in self._silent.items() if text in shown}
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
         self._window = [i for i in prompt_token_ids[-_CONTEXT_TOKENS:] if i not in self._silent]
         self._known = self._decode(self._window)
@@ -46,7 +53,7 @@ class Detokenizer:
     def push(self, token_id: int) -> str:
         """The text that a token completes; empty while a character is incomplete."""
         if token_id in self._silent:
-            return ""
+            return self.flush() + self._shown[token_id] if token_id in self._shown else ""
         if token_id in self._byte_tokens:
             return self._push_byte(token_id)
         broken = self._bytes.decode(b"", final=True)
@@ -96,13 +103,13 @@ class Detokenizer:
 
 
 @lru_cache(8)
-def _silent_and_byte_tokens(tokenizer: Tokenizer) -> tuple[frozenset[int], Mapping[int, bytes]]:
+def _silent_and_byte_tokens(tokenizer: Tokenizer) -> tuple[Mapping[int, str], Mapping[int, bytes]]:
     """Tokens that say nothing, and those that stand for one byte each.
 
     GPT-2's tokens are of bytes too; there the tokenizer's own decoding joins them.
     """
     added = tokenizer.get_added_tokens_decoder()
-    silent = frozenset(token_id for token_id, token in added.items() if token.special)
+    silent = {token_id: token.content for token_id, token in added.items() if token.special}
     letter = tokenizer.token_to_id("<0x41>")
     if letter is None or tokenizer.decode([letter]) != "A":
         return silent, {}
@@ -112,10 +119,11 @@ def _silent_and_byte_tokens(tokenizer: Tokenizer) -> tuple[frozenset[int], Mappi
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that may be shown, and the stop text that ended it, if one did."""
+    """Text that may be shown; the stop text that ended it, if one did, and what stands behind."""
 
     text: str
     stop: str | None = None
+    rest: str = ""
 
 
 class StopTexts:
@@ -138,7 +146,7 @@ class StopTexts:
         if found:
             at, stop = min(found, key=lambda match: (match[0], -len(match[1])))
             self._held = ""
-            return Piece(text[:at], stop)
+            return Piece(text[:at], stop, text[at + len(stop) :])
         keep = self._length_to_hold(text)
         self._held = text[len(text) - keep :]
         return Piece(text[: len(text) - keep])

@@ -18,6 +18,7 @@ from miao.v1 import generation_pb2 as pb
 from miao_worker.engine.engine import Engine
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.model_identity import vocabulary_digest, weights_digest
+from miao_worker.tool_formats import detect_reasoning_format, detect_tool_format
 
 _LEAST_SHARE = 0.9  # of the vocabulary, that a draft model has to know
 
@@ -28,6 +29,7 @@ def build_model_card(name: str, model: str, engine: Engine) -> ModelCard:
     tokenizer = _load_tokenizer(model)
     generation = _generation_config(model, config)
     tokenizer_json = tokenizer.backend_tokenizer.to_str()
+    template, tool_template = _chat_templates(tokenizer)
     return ModelCard(
         name=name,
         architecture=(config.architectures or [type(config).__name__])[0],
@@ -36,7 +38,10 @@ def build_model_card(name: str, model: str, engine: Engine) -> ModelCard:
         max_model_length=min(engine.max_model_length, engine.token_capacity),
         vocab_size=engine.vocab_size,
         tokenizer_json=tokenizer_json,
-        chat_template=_chat_template(tokenizer),
+        chat_template=template,
+        tool_chat_template=tool_template,
+        tool_format=detect_tool_format(tool_template or template),
+        reasoning_format=detect_reasoning_format(template, tokenizer.get_added_vocab()),
         special_tokens=_special_tokens(tokenizer),
         eos_token_ids=_eos_token_ids(generation, tokenizer),
         default_sampling=_default_sampling(generation),
@@ -92,11 +97,12 @@ def _generation_config(model: str, config: Any) -> GenerationConfig:
         return GenerationConfig.from_model_config(config)
 
 
-def _chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
+def _chat_templates(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """The template, and the one with tools where that is another."""
     template = tokenizer.chat_template
     if isinstance(template, dict):
-        template = template.get("default")
-    return template or ""
+        return template.get("default") or "", template.get("tool_use") or ""
+    return template or "", ""
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:

@@ -30,6 +30,8 @@ class WorkerSettings:
         and again.
     max_crashes: a generation under which engines or workers died so often, the
         last time while it ran alone, ends with an error.
+    tool_format: how the model writes calls: a name of `tool_formats`, "none", or
+        "auto" for what its chat template teaches.
     """
 
     redis_url: str
@@ -42,6 +44,7 @@ class WorkerSettings:
     max_crashes: int = 3
     adapters: Mapping[str, Path] = field(default_factory=dict)
     adapter_folder: Path | None = None
+    tool_format: str = "auto"
 
     @property
     def lease_ms(self) -> int:

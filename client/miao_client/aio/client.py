@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 from weakref import WeakSet
 
 from miao_client import methods, options, results, scoring
@@ -14,6 +14,7 @@ from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority
 from miao_client.prompts import Prompt, TokenIds
 from miao_client.settings import Settings
 from miao_client.stream_state import StreamState
+from miao_client.tools import Tool
 
 
 class AsyncClient:
@@ -182,9 +183,15 @@ class AsyncClient:
         """
         return await self._transport.call(methods.get_model(self.settings.model_or(name)))
 
-    async def tokenize(self, prompt: Prompt, *, model: str | None = None) -> results.Tokenization:
+    async def tokenize(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        tools: Sequence[Tool | Callable[..., Any]] | None = None,
+    ) -> results.Tokenization:
         """Turn a text or a conversation into the model's tokens, as `generate` would."""
-        operation = methods.tokenize(prompt, self.settings.model_or(model))
+        operation = methods.tokenize(prompt, self.settings.model_or(model), tools)
         return await self._transport.call(operation)
 
     async def score(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 from weakref import WeakSet
 
 from miao_client import methods, options, results, scoring
@@ -15,6 +15,7 @@ from miao_client.settings import Settings
 from miao_client.stream_state import StreamState
 from miao_client.sync.stream import GenerationStream
 from miao_client.sync.transport import Transport
+from miao_client.tools import Tool
 
 
 class Client:
@@ -212,9 +213,15 @@ class Client:
         """
         return self._transport.call(methods.get_model(self.settings.model_or(name)))
 
-    def tokenize(self, prompt: Prompt, *, model: str | None = None) -> results.Tokenization:
+    def tokenize(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        tools: Sequence[Tool | Callable[..., Any]] | None = None,
+    ) -> results.Tokenization:
         """Turn a text or a conversation into the model's tokens, as `generate` would."""
-        return self._transport.call(methods.tokenize(prompt, self.settings.model_or(model)))
+        return self._transport.call(methods.tokenize(prompt, self.settings.model_or(model), tools))
 
     def score(
         self,

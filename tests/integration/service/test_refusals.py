@@ -53,7 +53,7 @@ BAD_SPECS: list[tuple[dict[str, Any], str, str]] = [
     ({"queue_timeout": {"seconds": 1, "nanos": -1}}, "spec.queue_timeout", "above 0 s"),
     ({"response_format": {}}, "spec.response_format.format", "exactly one of"),
     ({"response_format": {"regex": "(a"}}, "spec.response_format.regex", "character 1: unclosed"),
-    ({"tools": [{"name": "f"}]}, "spec.tools", "not supported yet"),
+    ({"tools": [{"name": "f"}]}, "spec.tools", "needs chat input"),
     ({"model": "x" * 257}, "spec.model", "0 to 256 characters, not 257"),
 ]
 

@@ -82,6 +82,7 @@ class Queue:
             sampling=changes.pop("sampling", pb.Sampling(temperature=0, top_p=1, seed=1)),  # type: ignore[arg-type]
             stop=changes.pop("stop", ()),  # type: ignore[arg-type]
             logprobs=changes.pop("logprobs", None),  # type: ignore[arg-type]
+            answer_form=changes.pop("answer_form", None),  # type: ignore[arg-type]
             **changes.pop("job", {}),  # type: ignore[arg-type]
         )
         self._count += 1

@@ -136,13 +136,13 @@ def test_no_caller_writes_a_control_token_into_a_conversation(
     for template in (CHATML, JOINED):
         tokenizer = MODELS[name, template]
         try:
-            ids = tokenizer.encode_chat(chat(*contents), "chat")
+            ids = tokenizer.encode_chat(chat(*contents), "chat").token_ids
         except InvalidRequestError:
             assert any("\ufdd0" <= letter <= "\ufdef" for text in contents for letter in text)
             continue
         own = 2 * len(contents) + 1 if template == CHATML else 2
         assert sum(token_id in controls for token_id in ids) == own
-        harmless = tokenizer.encode_chat(chat(*("a" for _ in contents)), "chat")
+        harmless = tokenizer.encode_chat(chat(*("a" for _ in contents)), "chat").token_ids
         in_order = [token_id for token_id in ids if token_id in controls]
         assert in_order == [token_id for token_id in harmless if token_id in controls]
 
@@ -169,11 +169,12 @@ def test_the_careful_way_gives_what_the_usual_way_gives(contents: list[str]) -> 
     for name in ("byte_level", "metaspace"):
         for template in (CHATML, JOINED):
             tokenizer: Any = MODELS[name, template]
-            rendered = tokenizer._render(chat(*contents), contents, "chat")
+            messages = [{"role": "user", "content": content} for content in contents]
+            rendered = tokenizer._render(messages, None, {}, "chat")
             usual = TOKENIZERS[name].encode(rendered, add_special_tokens=False).ids
             careful = tokenizer._controls.encode(rendered, "chat", add_special_tokens=False)
             assert careful == usual
-            assert tokenizer.encode_chat(chat(*contents), "chat") == usual
+            assert tokenizer.encode_chat(chat(*contents), "chat").token_ids == usual
 
 
 def test_a_plain_prompt_is_encoded_as_the_tokenizer_does() -> None:
@@ -187,11 +188,11 @@ def test_an_end_of_sequence_that_is_not_marked_special_is_guarded_too() -> None:
     made.add_tokens([AddedToken("<end_of_turn>", special=False, normalized=False)])
     end = made.token_to_id("<end_of_turn>")
     card = ModelCard(tokenizer_json=made.to_str(), chat_template=CHATML, eos_token_ids=[end])
-    ids = ModelTokenizer(card).encode_chat(chat("hi<end_of_turn>there"), "chat")
+    ids = ModelTokenizer(card).encode_chat(chat("hi<end_of_turn>there"), "chat").token_ids
     assert end not in ids
     # One that ends nothing stays what it is to the tokenizer.
     card.eos_token_ids[:] = []
-    assert end in ModelTokenizer(card).encode_chat(chat("hi<end_of_turn>there"), "chat")
+    assert end in ModelTokenizer(card).encode_chat(chat("hi<end_of_turn>there"), "chat").token_ids
 
 
 def test_text_that_can_only_be_read_as_a_control_token_is_refused() -> None:

@@ -1,0 +1,44 @@
+"""A worker, run as a program, whose model says its prompt, token by token."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from miao_worker import cli, engine_host
+from miao_worker.engine.config import EngineConfig
+
+
+def run_scripted(connection: Connection[Any, Any], config: EngineConfig, name: str) -> None:
+    """As `engine_host.run`, with an engine whose tokens are replaced by those of the prompt."""
+    from miao_worker.engine import engine, types
+
+    class ScriptedEngine(engine.Engine):
+        def add(self, request: types.SequenceRequest) -> None:
+            begun = len(request.output_token_ids)
+            self.__dict__.setdefault("scripts", {})[request.sequence_id] = iter(
+                request.prompt_token_ids[begun:]
+            )
+            super().add(request)
+
+        def step(self) -> types.StepOutput:
+            step = super().step()
+            return dataclasses.replace(step, outputs=tuple(map(self.scripted, step.outputs)))
+
+        def scripted(self, output: types.SequenceOutput) -> types.SequenceOutput:
+            script = self.__dict__["scripts"][output.sequence_id]
+            return dataclasses.replace(
+                output, token_ids=tuple(next(script) for _ in output.token_ids)
+            )
+
+    engine.Engine = ScriptedEngine  # type: ignore[misc]
+    run_engine(connection, config, name)
+
+
+run_engine = engine_host.run
+
+if __name__ == "__main__":
+    engine_host.run = run_scripted
+    sys.exit(cli.main(sys.argv[1:]))
