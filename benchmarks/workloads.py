@@ -78,7 +78,11 @@ def main() -> None:
     arguments = _arguments()
     workloads = {name: WORKLOADS[name] for name in arguments.workloads}
     runs: dict[str, list[Run]] = {name: [] for name in workloads}
-    with (_engine if arguments.engine else _service)(arguments) as run:
+    with (
+        _engine(arguments)
+        if arguments.engine
+        else service(arguments.model, arguments.quantize) as run
+    ):
         for name in ("c1", "c8"):
             run(WORKLOADS[name].draw("warm"), 8)
         for rep in range(arguments.reps):
@@ -114,10 +118,11 @@ def _line(workload: Workload, runs: list[Run]) -> str:
 
 
 @contextmanager
-def _service(arguments: argparse.Namespace) -> Iterator[Runner]:
-    options = ["--model", str(ensure_model(arguments.model)), "--max-model-length", str(MAX_LENGTH)]
-    if arguments.quantize:
-        options += ["--quantize", arguments.quantize]
+def service(model: str, quantize: str | None = None) -> Iterator[Runner]:
+    """The whole service on one of the benchmarks' models, with the SDK as its load."""
+    options = ["--model", str(ensure_model(model)), "--max-model-length", str(MAX_LENGTH)]
+    if quantize:
+        options += ["--quantize", quantize]
     stack = Stack(StackSettings("127.0.0.1:0", options), lambda *_: None)
     stack.start()
     try:

@@ -1,28 +1,20 @@
-"""transformers' own `generate` on static batches, as a process that answers lines.
-
-Each line on stdin is a JSON list of prompts and the number of new tokens; each
-line on stdout is the seconds that it took. Started by compare_hf.py.
-"""
+"""transformers' own `generate`, on static batches."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 
 import torch
+from serve import serve
 from transformers import AutoModelForCausalLM, logging
 
 
-def main() -> None:
+def main(folder: str, precision: str) -> None:
+    assert precision == "bfloat16"
     logging.set_verbosity_error()
-    folder, dtype = sys.argv[1:3]
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
     model.generation_config.eos_token_id = None
-    print("ready", flush=True)
-    for line in sys.stdin:
-        prompts, new_tokens = json.loads(line)
-        print(_seconds(model, torch.tensor(prompts), new_tokens), flush=True)
+    serve(lambda prompts, new_tokens: _seconds(model, torch.tensor(prompts), new_tokens))
 
 
 @torch.inference_mode()
@@ -40,4 +32,6 @@ def _seconds(model: torch.nn.Module, ids: torch.Tensor, new_tokens: int) -> floa
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    main(*sys.argv[1:])
