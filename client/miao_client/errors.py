@@ -12,8 +12,8 @@ MiaoError
 ├── UnavailableError          no service answers, or it cannot serve this now
 ├── DeadlineExceededError     the timeout is over
 ├── UnsupportedError          the service does not know this call
-├── GenerationCancelledError  somebody else cancelled the generation
-├── GenerationFailedError     the generation was accepted and then failed
+├── GenerationCancelledError  somebody else cancelled the generation, or the work on an answer
+├── GenerationFailedError     it was accepted and then failed
 ├── DataLossError             tokens are missing; never passed over in silence
 ├── InternalError             the service failed, or broke its contract
 └── ClientClosedError         the client or the stream was closed

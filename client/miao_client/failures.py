@@ -14,6 +14,8 @@ from miao_client import errors
 
 DETAILS_KEY = "grpc-status-details-bin"
 DRAINING = "DRAINING"  # the ErrorInfo reason of a front that is about to stop
+JOB_CANCELLED = "JOB_CANCELLED"  # of an encoder's job that somebody else ended
+JOB_FAILED = "JOB_FAILED"  # of an encoder's job that was accepted and then failed
 JOURNAL_LOST = "JOURNAL_LOST"  # of one whose queue has forgotten a generation in mid-stream
 
 # What gRPC says of a stream that was cut, in statuses that can mean anything.
@@ -76,6 +78,10 @@ class Failure:
         self, not_found: type[errors.NotFoundError] = errors.NotFoundError
     ) -> errors.MiaoError:
         """The exception that a user of the SDK gets."""
+        if self._reason == JOB_FAILED:
+            return errors.GenerationFailedError(self._text, reason=self.code.name)
+        if self._reason == JOB_CANCELLED:
+            return errors.GenerationCancelledError(self._text)
         match self.code:
             case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.OUT_OF_RANGE:
                 return errors.InvalidRequestError(self._text, violations=self._fields())

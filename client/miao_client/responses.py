@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -11,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import model_service_pb2 as models_pb
+from miao.v1 import understanding_pb2 as understanding_pb
 from miao_client import results
 from miao_client.tools import ToolCall, ToolCallDelta
 
@@ -33,6 +35,15 @@ def generation_state(number: int) -> results.GenerationState:
     except ValueError:
         return results.GenerationState.UNSPECIFIED
     return results.GenerationState(name.removeprefix("GENERATION_STATE_").lower())
+
+
+def task(number: int) -> results.Task:
+    """The task by its number; UNSPECIFIED for one added after this SDK."""
+    try:
+        name = understanding_pb.Task.Name(number)
+    except ValueError:
+        return results.Task.UNSPECIFIED
+    return results.Task(name.removeprefix("TASK_").lower())
 
 
 def accepted(message: pb.Accepted) -> results.Accepted:
@@ -112,6 +123,10 @@ def model(message: models_pb.Model) -> results.Model:
         base=message.base or None,
         tool_format=message.tool_format,
         separates_reasoning=message.separates_reasoning,
+        tasks=tuple(map(task, message.tasks)),
+        embedding_dimensions=message.embedding_dimensions,
+        labels=tuple(message.labels),
+        prompt_names=tuple(message.prompt_names),
     )
 
 
@@ -172,11 +187,13 @@ def usage(message: pb.Usage) -> results.Usage:
 
 def timings(message: pb.Timings) -> results.Timings:
     """Where the time went."""
+    return timings_of(message, "queued", "first_token", "total")
 
-    def seconds(name: str) -> float | None:
-        return _seconds(getattr(message, name)) if message.HasField(name) else None
 
-    return results.Timings(seconds("queued"), seconds("first_token"), seconds("total"))
+def timings_of(message: Any, *names: str) -> results.Timings:
+    """The durations of these names, as far as the message has them."""
+    found = {name: getattr(message, name) for name in names if message.HasField(name)}
+    return results.Timings(**{f"{name}_seconds": _seconds(each) for name, each in found.items()})
 
 
 def _sampling(message: pb.Sampling) -> results.DefaultSampling:

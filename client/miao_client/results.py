@@ -35,6 +35,17 @@ class GenerationState(StrEnum):
     FINISHED = "finished"
 
 
+class Task(StrEnum):
+    """What a model can be asked for."""
+
+    UNSPECIFIED = "unspecified"  # a task that this SDK is too old to know
+    GENERATE = "generate"
+    EMBED = "embed"
+    CLASSIFY = "classify"
+    CLASSIFY_TOKENS = "classify_tokens"
+    RERANK = "rerank"
+
+
 @dataclass(frozen=True, slots=True)
 class TopLogprob:
     """One of the likeliest tokens at a position."""
@@ -267,7 +278,7 @@ class Model:
     architecture: str
     num_parameters: int
     dtype: str
-    max_model_length: int  # tokens of prompt and output together
+    max_model_length: int  # tokens of prompt and output together, or of one input
     vocab_size: int
     has_chat_template: bool
     default_sampling: DefaultSampling
@@ -276,6 +287,10 @@ class Model:
     base: str | None = None  # the model that it adapts, if it is an adapter
     tool_format: str = ""  # how it writes calls of functions; empty where it takes no tools
     separates_reasoning: bool = False  # whether its thoughts are told from its answers
+    tasks: tuple[Task, ...] = (Task.GENERATE,)
+    embedding_dimensions: int = 0  # 0 where it does not embed
+    labels: tuple[str, ...] = ()  # where it classifies
+    prompt_names: tuple[str, ...] = ()  # of its own prompts, for `embed`
 
 
 @dataclass(frozen=True, slots=True)

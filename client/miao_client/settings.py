@@ -68,6 +68,11 @@ class Settings:
         """The model that is named, else the client's."""
         return self.model if name is None else name
 
+    def call_timeout_or(self, timeout: float | None) -> float:
+        """Seconds for the answer of an encoder: as the call says, else the client."""
+        asked = self.timeout if timeout is None else timeout
+        return self.call_timeout if asked is None else asked
+
     def applied_to(self, options: GenerateOptions) -> GenerateOptions:
         """A call's options, with the client's where the call says nothing."""
         merged = options.copy()

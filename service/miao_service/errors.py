@@ -15,6 +15,9 @@ FrontError
 ├── JournalLostError         DATA_LOSS           the journal holds less than the caller has seen
 │   └── GenerationLostError      DATA_LOSS       Redis no longer knows the generation
 ├── OutputChangedError       DATA_LOSS           made again, it says something else than was seen
+├── JobCancelledError        ABORTED             somebody ended the work on an answer
+├── JobOverdueError          DEADLINE_EXCEEDED   an answer's time was over
+├── JobFailedError           as it failed        the work on an answer failed
 ├── CallerLeftError          CANCELLED           nobody reads this
 ├── EndedEarlyError          by its end          what was to be answered has ended otherwise
 └── UnexpectedError          INTERNAL            a fault of ours; the log has its id
@@ -33,7 +36,11 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from redis import exceptions as redis_errors
 
+from miao.v1.generation_pb2 import GenerationError
+
 DOMAIN = "miao"
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
 
 # Headers are limited to 8 KiB by most peers, and the status travels in them.
 _MAX_MESSAGE_CHARS = 1000
@@ -259,6 +266,39 @@ class OutputChangedError(FrontError):
             "the queue lost the end of the output; it was made again, and differently, so what "
             "comes next does not continue what was sent before"
         )
+
+
+class JobCancelledError(FrontError):
+    """The work on an answer was cancelled, by an earlier caller who left or by an operator."""
+
+    code = grpc.StatusCode.ABORTED
+    reason = "JOB_CANCELLED"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"the work on the request_id {request_id!r} was cancelled; send it anew, under another "
+            "request_id"
+        )
+
+
+class JobOverdueError(FrontError):
+    """The time for an answer was over, in the queue or while a worker had it."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "JOB_OVERDUE"
+
+    def __init__(self) -> None:
+        super().__init__("the time for the answer was over")
+
+
+class JobFailedError(FrontError):
+    """The work on an answer was accepted and then failed, for the reason that it gives."""
+
+    reason = "JOB_FAILED"
+
+    def __init__(self, error: GenerationError) -> None:
+        super().__init__(error.message or "the work on an answer failed")
+        self.code = _CODES.get(error.code, grpc.StatusCode.INTERNAL)
 
 
 class CallerLeftError(FrontError):

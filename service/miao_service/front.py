@@ -14,9 +14,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from redis.exceptions import RedisError
 
-from miao.v1 import generation_service_pb2, model_service_pb2, score_service_pb2
+from miao.v1 import (
+    generation_service_pb2,
+    model_service_pb2,
+    score_service_pb2,
+    understanding_service_pb2,
+)
 from miao_queue.connection import connect_async
 from miao_queue.store import GenerationStore
+from miao_service.abandonment import Abandonment
 from miao_service.decoding import DecodingInterceptor
 from miao_service.errors import DrainingError
 from miao_service.faults import describe
@@ -32,13 +38,18 @@ from miao_service.resolution import Resolver
 from miao_service.score_resolution import ScoreResolver
 from miao_service.score_service import ScoreServicer
 from miao_service.settings import ServiceSettings, parse_address
+from miao_service.submitter import Submitter
+from miao_service.understanding_resolution import UnderstandingResolver
+from miao_service.understanding_service import UnderstandingServicer
 
 logger = logging.getLogger(__name__)
 
 _GENERATION = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"]
 _MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
 _SCORE = score_service_pb2.DESCRIPTOR.services_by_name["ScoreService"]
+_UNDERSTANDING = understanding_service_pb2.DESCRIPTOR.services_by_name["UnderstandingService"]
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_OURS = (_GENERATION, _UNDERSTANDING, _SCORE, _MODEL)
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 _WAITING_CONNECTIONS = 256
@@ -71,9 +82,24 @@ class Front:
         )
         store = GenerationStore(commands, front_id, settings.acceptance)
         resolver = Resolver(self.catalog, settings, self._formats)
-        self._generations = GenerationServicer(settings, store, resolver, self.reader)
+        submitter = Submitter(settings, store, resolver.look_again)
+        self._abandonment = Abandonment(submitter, self.reader)
+        self._generations = GenerationServicer(
+            settings,
+            store,
+            resolver,
+            self.reader,
+            submitter,
+            self._abandonment,
+        )
         scores = ScoreResolver(resolver, self.catalog, settings)
         self._scores = ScoreServicer(settings, store, resolver, scores, self.reader)
+        self._understanding = UnderstandingServicer(
+            UnderstandingResolver(self.catalog, settings),
+            self.reader,
+            submitter,
+            self._abandonment,
+        )
         self._models = ModelServicer(settings, self.catalog)
         self._health = HealthServicer()
         self._tasks: list[asyncio.Task[None]] = []
@@ -94,7 +120,7 @@ class Front:
 
     async def drain(self) -> None:
         """Take no more calls, give open streams their time, send the rest elsewhere, stop."""
-        self._generations.is_draining = True
+        self._abandonment.is_draining = True
         self._health.close()
         grace = self._settings.drain_seconds
         stopping = asyncio.ensure_future(self._server.stop(grace + 1))
@@ -107,7 +133,7 @@ class Front:
 
     async def _close(self) -> None:
         await _end(self._tasks)
-        await self._generations.settle()
+        await self._abandonment.settle()
         self.catalog.close()
         await self._formats.close()
         for client in self._clients:
@@ -131,12 +157,13 @@ class Front:
         server.add_generic_rpc_handlers(
             (
                 generic_handler(_GENERATION, self._generations),
+                generic_handler(_UNDERSTANDING, self._understanding),
                 generic_handler(_MODEL, self._models),
                 generic_handler(_SCORE, self._scores),
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = [service.full_name for service in (_GENERATION, _MODEL, _SCORE, _HEALTH)]
+        names = [service.full_name for service in (*_OURS, _HEALTH)]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
         return server
 
@@ -190,7 +217,7 @@ class Front:
         self._answers = answers
         models = self.catalog.models.items()
         statuses = {name: answers and model.status.num_workers > 0 for name, model in models}
-        fronts = ("", _GENERATION.full_name, _MODEL.full_name, _SCORE.full_name)
+        fronts = ("", *(service.full_name for service in _OURS))
         self._health.tell(statuses | dict.fromkeys(fronts, answers))
 
 

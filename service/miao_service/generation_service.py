@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
-from typing import Any
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao_queue import events
-from miao_queue.records import CancelOutcome, Record, Submission
+from miao_queue.records import CancelOutcome, Record
 from miao_queue.store import GenerationStore
 from miao_service import paging
+from miao_service.abandonment import Abandonment
 from miao_service.errors import GenerationLostError, GenerationNotFoundError, JournalLostError
 from miao_service.follower import Follower
 from miao_service.handlers import CALLER_LEFT, Call
@@ -33,14 +32,15 @@ class GenerationServicer:
         store: GenerationStore,
         resolver: Resolver,
         reader: JournalReader,
+        submitter: Submitter,
+        abandonment: Abandonment,
     ) -> None:
         self._store = store
-        self._submitter = Submitter(settings, store, resolver.look_again)
+        self._submitter = submitter
+        self._abandonment = abandonment
         self._resolver = resolver
         self._reader = reader
         self._redis_timeout = settings.redis_timeout_seconds
-        self._background: set[asyncio.Task[None]] = set()
-        self.is_draining = False
 
     async def generate(self, request: rpc.GenerateRequest, call: Call) -> None:
         submission = await self._resolver.resolve(
@@ -61,7 +61,7 @@ class GenerationServicer:
                 follower.begin_again()
         except CALLER_LEFT:
             self._reader.leave(follower)
-            self._caller_left(submission, submitting, request.spec.on_disconnect, call)
+            self._abandonment.caller_left(submission, submitting, request.spec.on_disconnect, call)
             raise
         finally:
             self._reader.leave(follower)
@@ -121,10 +121,6 @@ class GenerationServicer:
         record = await self._record(request.generation_id, call)
         return rpc.CancelGenerationResponse(generation=record.to_generation())
 
-    async def settle(self) -> None:
-        """Wait for what goes on behind calls that have ended."""
-        await asyncio.gather(*self._background, return_exceptions=True)
-
     async def _cancel(self, generation_id: str, call: Call) -> CancelOutcome:
         async with asyncio.timeout(self._redis_timeout):
             return await self._store.cancel(generation_id, call.tenant)
@@ -140,31 +136,8 @@ class GenerationServicer:
 
     async def _look_up(self, generation_id: str, call: Call) -> Record | None:
         async with asyncio.timeout(self._redis_timeout):
-            return await asyncio.shield(self._store.get(generation_id, call.tenant))
-
-    def _caller_left(
-        self,
-        submission: Submission,
-        submitting: asyncio.Future[pb.Accepted],
-        choice: pb.OnDisconnect,
-        call: Call,
-    ) -> None:
-        """Cancel what nobody waits for any more, unless the caller wanted it to go on."""
-        goes_on = (
-            choice == pb.ON_DISCONNECT_CONTINUE
-            or self.is_draining
-            or self._reader.is_followed(submission.generation_id)
-            or _is_over(call.time_remaining(), submission)
-        )
-        if goes_on:
-            submitting.add_done_callback(_forget)
-        else:
-            self._in_background(self._submitter.cancel(submission, submitting))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+            record = await asyncio.shield(self._store.get(generation_id, call.tenant))
+        return record if record is not None and record.is_generation else None
 
 
 async def _relay(follower: Follower, call: Call) -> None:
@@ -182,23 +155,7 @@ async def _relay_until_lost(follower: Follower, call: Call) -> bool:
     return False
 
 
-def _is_over(time_remaining: float | None, submission: Submission) -> bool:
-    """Whether the caller left because the time was over: then that is how it ends, by itself.
-
-    A caller's clock strikes a little before ours, for the deadline comes here
-    rounded up, by as much as one part in a hundred.
-    """
-    slack = 0.25 + submission.timeout_ms / 1000 * 0.01
-    return time_remaining is not None and time_remaining < slack
-
-
 def _is_asked_for(generation: pb.Generation, request: rpc.ListGenerationsRequest) -> bool:
     return (not request.model or generation.model == request.model) and (
         not request.state or generation.state == request.state
     )
-
-
-def _forget(future: asyncio.Future[pb.Accepted]) -> None:
-    """Take notice of how it ended, so that asyncio does not complain."""
-    if not future.cancelled():
-        future.exception()

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,7 +16,16 @@ from redis.asyncio import Redis
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import model_service_pb2
+from miao.v1.understanding_pb2 import (
+    TASK_CLASSIFY,
+    TASK_CLASSIFY_TOKENS,
+    TASK_EMBED,
+    TASK_GENERATE,
+    TASK_RERANK,
+    Task,
+)
 from miao_queue.cards import Cards, ModelStatus
+from miao_service.encoder_tokenization import EncoderTokenizer
 from miao_service.errors import InvalidRequestError, ModelNotFoundError, NoWorkerError
 from miao_service.tokenization import EncodedChat, ModelTokenizer
 
@@ -27,6 +36,15 @@ logger = logging.getLogger(__name__)
 # A text longer than this is tokenized in a thread, so that the streams go on.
 _SHORT_TEXT_CHARS = 2048
 
+_CALLS = {
+    TASK_GENERATE: "Generate",
+    TASK_EMBED: "Embed",
+    TASK_CLASSIFY: "Classify",
+    TASK_CLASSIFY_TOKENS: "Classify",
+    TASK_RERANK: "Rerank",
+}
+_Result = TypeVar("_Result")
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
@@ -35,6 +53,12 @@ class ServedModel:
     card: ModelCard
     tokenizer: ModelTokenizer
     status: ModelStatus
+    inputs: EncoderTokenizer | None = None  # of an encoder
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it can be asked for."""
+        return tuple(self.card.tasks) or (TASK_GENERATE,)
 
     def to_message(self) -> model_service_pb2.Model:
         """The model as callers see it."""
@@ -52,6 +76,10 @@ class ServedModel:
             base=self.card.base,
             tool_format=self.card.tool_format.name,
             separates_reasoning=self.card.HasField("reasoning_format"),
+            tasks=self.tasks,
+            embedding_dimensions=self.card.encoder.embedding_dimensions,
+            labels=self.card.encoder.labels,
+            prompt_names=sorted(self.card.encoder.prompts),
         )
 
 
@@ -93,20 +121,24 @@ class ModelCatalog:
             self._models = found
             self._looked_at = looked_at
 
-    async def resolve(self, name: str, field: str) -> ServedModel:
-        """The model of this name; empty means the only one."""
-        model = self._choose(name)
+    async def resolve(self, name: str, field: str, *tasks: Task) -> ServedModel:
+        """The model of this name; empty means the only one, of those that do one of the tasks."""
+        model = self._choose(name, tasks)
         if model is None:
             await self.refresh()
-            model = self._choose(name)
+            model = self._choose(name, tasks)
         if model is not None:
+            _check_tasks(model, tasks, field)
             return model
         if name:
             raise ModelNotFoundError(name, self._models)
         if not self._models:
             raise NoWorkerError("")
-        names = ", ".join(model.card.name for model in self._candidates())
-        raise InvalidRequestError.of(field, f"must name one of the models served: {names}")
+        raise InvalidRequestError.of(field, self._which(tasks))
+
+    async def in_thread(self, work: Callable[[], _Result]) -> _Result:
+        """Do what takes long beside the event loop, so that the streams go on."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def encode(self, model: ServedModel, prompt: str, field: str) -> list[int]:
         """The tokens of a prompt; long ones are made in a thread."""
@@ -131,25 +163,35 @@ class ModelCatalog:
     async def _do(self, work: Callable[[], _Made], num_chars: int) -> _Made:
         if num_chars <= _SHORT_TEXT_CHARS:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self.in_thread(work)
 
     async def encode_part(self, model: ServedModel, text: str, field: str) -> list[int]:
         """The tokens of a text that stands behind others; long ones are made in a thread."""
         return await self._do(partial(model.tokenizer.encode_text, text, field), len(text))
 
-    def _choose(self, name: str) -> ServedModel | None:
+    def _choose(self, name: str, tasks: Sequence[Task]) -> ServedModel | None:
         if name:
             return self._models.get(name)
-        candidates = self._candidates()
+        candidates = self._candidates(tasks)
         return candidates[0] if len(candidates) == 1 else None
 
-    def _candidates(self) -> list[ServedModel]:
-        """What an empty name may mean: the models that are served, or all where none is.
+    def _candidates(self, tasks: Sequence[Task]) -> list[ServedModel]:
+        """What an empty name may mean: the able models that are served, or all where none is.
 
         An adapter has to be named.
         """
-        models = [model for model in self._models.values() if not model.card.base]
-        return [model for model in models if model.status.num_workers] or models
+        known = [model for model in self._models.values() if not model.card.base]
+        able = [model for model in known if not tasks or set(tasks) & set(model.tasks)]
+        return [model for model in able if model.status.num_workers] or able
+
+    def _which(self, tasks: Sequence[Task]) -> str:
+        """Why no model goes without saying."""
+        able = self._candidates(tasks)
+        if able:
+            names = ", ".join(model.card.name for model in able)
+            return f"must name one of the models served: {names}"
+        served = (f"{each.card.name} for {_calls(each)}" for each in self._models.values())
+        return f"no model served is for {_CALLS[tasks[0]]}; there are {'; '.join(served)}"
 
     async def _look(
         self, name: str, status: ModelStatus, found: Mapping[str, ServedModel]
@@ -160,21 +202,20 @@ class ModelCatalog:
         if known is not None and known.status.digest == status.digest:
             if known.card.base:
                 return _over_base(known.card, found, status)
-            return ServedModel(known.card, known.tokenizer, status)
+            return replace(known, status=status)
         card = await self._cards.card(name)
         if card is None:
             return None
         if card.base:
             return _over_base(card, found, status)
         try:
-            tokenizer = await asyncio.get_running_loop().run_in_executor(
-                self._threads, ModelTokenizer, card
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, _served, card, status
             )
         except ValueError as error:
             logger.error("a model is not served: %s", error)
             self._broken[name] = status.digest
             return None
-        return ServedModel(card, tokenizer, status)
 
     async def _is_forgotten(self, name: str, status: ModelStatus) -> bool:
         if status.num_workers or status.num_queued or status.unseen_ms < self._forget_ms:
@@ -190,6 +231,24 @@ def _over_base(
     if base is None or base.card.vocabulary_digest != card.vocabulary_digest:
         return None
     return ServedModel(card, base.tokenizer, status)
+
+
+def _served(card: ModelCard, status: ModelStatus) -> ServedModel:
+    inputs = EncoderTokenizer(card) if card.HasField("encoder") else None
+    return ServedModel(card, ModelTokenizer(card), status, inputs)
+
+
+def _calls(model: ServedModel) -> str:
+    return ", ".join(sorted({_CALLS[task] for task in model.tasks}))
+
+
+def _check_tasks(model: ServedModel, tasks: Sequence[Task], field: str) -> None:
+    """Refuse a model that does none of the tasks, and say what it does."""
+    if tasks and not set(tasks) & set(model.tasks):
+        name, asked = model.card.name, _CALLS[tasks[0]]
+        raise InvalidRequestError.of(
+            field, f"the model {name!r} is not for {asked}; it is for {_calls(model)}"
+        )
 
 
 def _size(chat: pb.Chat, tools: Sequence[pb.Tool]) -> int:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from miao.internal.v1.queue_pb2 import AnswerForm, Job
 from miao.v1 import generation_pb2 as pb
+from miao.v1.understanding_pb2 import TASK_GENERATE
 from miao_queue import records
 from miao_queue.records import Submission
-from miao_service import answers
+from miao_service import answers, time_limits
 from miao_service.errors import InvalidRequestError, Violation
 from miao_service.formats.compiler import FormatCompiler
 from miao_service.models import ModelCatalog, ServedModel
@@ -27,7 +28,7 @@ _NEUTRAL_SAMPLING = pb.Sampling(
     presence_penalty=0,
     frequency_penalty=0,
 )
-_PRIORITIES = {
+PRIORITIES = {
     pb.PRIORITY_UNSPECIFIED: "normal",
     pb.PRIORITY_LOW: "low",
     pb.PRIORITY_NORMAL: "normal",
@@ -61,7 +62,7 @@ class Resolver:
             time_remaining: seconds until the call's own deadline, if it counts.
         """
         async with asyncio.timeout(self._settings.redis_timeout_seconds):
-            model = await self._catalog.resolve(spec.model, "spec.model")
+            model = await self._catalog.resolve(spec.model, "spec.model", TASK_GENERATE)
         prompt, answer_form = await self._prompt(model, spec)
         sampling = _sampling(model, spec)
         _check_against_model(model, spec, prompt, sampling)
@@ -72,7 +73,7 @@ class Resolver:
         job = _job(model, spec, prompt, sampling)
         job.guide = await self._guide(model, spec, answer_form)
         job.answer_form.MergeFrom(answer_form)
-        timeout_ms = self._timeout_ms(spec, time_remaining)
+        timeout_ms = time_limits.timeout_ms(self._settings, spec, time_remaining)
         return Submission(
             request_id=request_id,
             model=model.card.name,
@@ -88,9 +89,9 @@ class Resolver:
             ),
             fingerprint=records.fingerprint(spec),
             timeout_ms=timeout_ms,
-            queue_timeout_ms=min(timeout_ms, self._queue_timeout_ms(spec)),
+            queue_timeout_ms=min(timeout_ms, time_limits.queue_timeout_ms(self._settings, spec)),
             retention_seconds=self._settings.retention_seconds,
-            priority=_PRIORITIES[spec.priority],
+            priority=PRIORITIES[spec.priority],
             tenant=tenant,
             vocabulary=model.card.vocabulary_digest,
         )
@@ -157,19 +158,6 @@ class Resolver:
             await self._formats.compile(schema, path)
         except InvalidRequestError as error:
             raise InvalidRequestError.of(path, error.violations[0].description) from None
-
-    def _timeout_ms(self, spec: pb.GenerationSpec, time_remaining: float | None) -> int:
-        limits = [self._settings.max_timeout_seconds]
-        if spec.HasField("timeout"):
-            limits.append(spec.timeout.ToMilliseconds() / 1000)
-        if time_remaining is not None:
-            limits.append(time_remaining)
-        return max(1, int(min(limits) * 1000))
-
-    def _queue_timeout_ms(self, spec: pb.GenerationSpec) -> int:
-        if spec.HasField("queue_timeout"):
-            return max(1, spec.queue_timeout.ToMilliseconds())
-        return max(1, int(self._settings.queue_timeout_seconds * 1000))
 
 
 def _sampling(model: ServedModel, spec: pb.GenerationSpec) -> pb.Sampling:

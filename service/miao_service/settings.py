@@ -49,6 +49,12 @@ class ServiceSettings:
     retention_seconds: int = _setting(
         3600, "MIAO_RETENTION_SECONDS", "how long a finished generation can be read", least=1
     )
+    answer_retention_seconds: int = _setting(
+        120,
+        "MIAO_ANSWER_RETENTION_SECONDS",
+        "how long the answer of an Embed, Classify or Rerank can be asked for again",
+        least=1,
+    )
     queue_timeout_seconds: float = _setting(
         600.0, "MIAO_QUEUE_TIMEOUT_SECONDS", "wait for a worker, unless a request says", least=0.001
     )

@@ -125,7 +125,7 @@ class _Controls:
     """The control tokens of a model, and texts that only look like them."""
 
     def __init__(self, tokenizer: Tokenizer, card: ModelCard) -> None:
-        tokens = _control_tokens(tokenizer, card)
+        tokens = control_tokens(tokenizer, card)
         self._tokenizer = tokenizer
         self._texts = [token.content for token in tokens.values()]
         self._ids = list(tokens)
@@ -205,7 +205,7 @@ class _Controls:
         return self._plain
 
 
-def _control_tokens(tokenizer: Tokenizer, card: ModelCard) -> dict[int, AddedToken]:
+def control_tokens(tokenizer: Tokenizer, card: ModelCard) -> dict[int, AddedToken]:
     """Those marked special, that end a sequence, that the card names, or the template writes."""
     named = set(card.special_tokens.values())
     named.update((card.tool_format.start, card.tool_format.end))

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
+from miao.v1 import understanding_pb2 as understanding
 from miao.v1.model_service_pb2 import TokenizeRequest
 from miao.v1.score_service_pb2 import ScoreRequest
 from miao_service.errors import InvalidRequestError, Violation
@@ -28,6 +29,7 @@ from miao_service.rules import (
     Mapped,
     Matches,
     Repeated,
+    Rule,
     Seconds,
 )
 from miao_service.tool_rules import (
@@ -38,6 +40,8 @@ from miao_service.tool_rules import (
 )
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
+MAX_INPUTS = 1024
+MAX_INPUT_BYTES = 1024 * 1024
 MAX_PAGE_SIZE = 1000
 MAX_ANSWERS = 16
 _DAY_SECONDS = 24 * 60 * 60
@@ -154,6 +158,24 @@ SCORE_SPEC = Fields(
     one_of=frozenset({"target"}),
 )
 
+_INPUT = Bytes(MAX_INPUT_BYTES)
+_INPUTS = Repeated(1, MAX_INPUTS, _INPUT)
+HANDLING = Fields(
+    {
+        "priority": Known(pb.Priority),
+        "timeout": Seconds(_DAY_SECONDS),
+        "queue_timeout": Seconds(_DAY_SECONDS),
+        "on_disconnect": Known(pb.OnDisconnect),
+    }
+)
+CLASSIFY_INPUT = Fields({"text": _INPUT, "text_pair": _INPUT})
+_UNDERSTAND: dict[str, Rule] = {
+    "request_id": _REQUEST_ID,
+    "model": _MODEL,
+    "overlong": Known(understanding.Overlong),
+    "handling": HANDLING,
+}
+
 _SUBMIT = Fields({"request_id": _REQUEST_ID, "spec": SPEC}, required=frozenset({"spec"}))
 _BY_ID = {"generation_id": _GENERATION_ID}
 _ID_REQUIRED = frozenset({"generation_id"})
@@ -183,6 +205,32 @@ REQUESTS: dict[str, Fields] = {
     "miao.v1.CancelGenerationRequest": Fields(_BY_ID, required=_ID_REQUIRED),
     "miao.v1.ScoreRequest": Fields(
         {"request_id": _REQUEST_ID, "spec": SCORE_SPEC}, required=frozenset({"spec"})
+    ),
+    "miao.v1.EmbedRequest": Fields(
+        {
+            **_UNDERSTAND,
+            "inputs": _INPUTS,
+            "prompt_name": _MODEL,
+            "dimensions": AtLeast(1),
+            "normalize": Anything(),
+        }
+    ),
+    "miao.v1.ClassifyRequest": Fields(
+        {
+            **_UNDERSTAND,
+            "inputs": Repeated(1, MAX_INPUTS, CLASSIFY_INPUT),
+            "top_k": AtLeast(1),
+            "raw_scores": Anything(),
+        }
+    ),
+    "miao.v1.RerankRequest": Fields(
+        {
+            **_UNDERSTAND,
+            "query": _INPUT,
+            "documents": _INPUTS,
+            "top_n": AtLeast(1),
+            "raw_scores": Anything(),
+        }
     ),
     "miao.v1.ListModelsRequest": Fields({}),
     "miao.v1.GetModelRequest": Fields({"name": _MODEL}),

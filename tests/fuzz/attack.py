@@ -17,12 +17,14 @@ from google.protobuf.message_factory import GetMessageClass
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as generations
 from miao.v1 import model_service_pb2 as models
+from miao.v1 import understanding_service_pb2 as understanding
 from tests.fuzz import wire
 from tests.fuzz.values import Values
 
 _SERVICES = [
     generations.DESCRIPTOR.services_by_name["GenerationService"],
     models.DESCRIPTOR.services_by_name["ModelService"],
+    understanding.DESCRIPTOR.services_by_name["UnderstandingService"],
 ]
 METHODS: list[MethodDescriptor] = [method for each in _SERVICES for method in each.methods]
 _FOREIGN = [

@@ -91,6 +91,7 @@ class Record:
     finished: pb.Finished | None
     vocabulary: str = ""  # digest of the one that its tokens are of; empty: not known
     weights: str = ""  # digest of those that its output was begun with
+    is_generation: bool = True  # else it was asked of an encoder
 
     @classmethod
     def from_hash(cls, generation_id: str, state: Mapping[bytes, bytes]) -> Record:
@@ -122,6 +123,7 @@ class Record:
             finished=None if finished is None else pb.Finished.FromString(finished),
             vocabulary=state.get(b"vocabulary", b"").decode(),
             weights=state.get(b"weights", b"").decode(),
+            is_generation=b"task" not in state,
         )
 
     def to_generation(self, output: pb.Output | None = None) -> pb.Generation:
@@ -165,6 +167,12 @@ def fingerprint(spec: Message) -> str:
     """Equal for equal specs of one kind in this version of the contract."""
     kind = b"" if isinstance(spec, pb.GenerationSpec) else spec.DESCRIPTOR.full_name.encode()
     return hashlib.sha256(kind + spec.SerializeToString(deterministic=True)).hexdigest()[:32]
+
+
+def call_fingerprint(request: Message) -> str:
+    """Equal for equal requests to the same method, and for no generation's spec."""
+    content = request.SerializeToString(deterministic=True)
+    return hashlib.sha256(f"{request.DESCRIPTOR.full_name}\0".encode() + content).hexdigest()[:32]
 
 
 def finished_message(

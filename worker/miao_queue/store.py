@@ -210,6 +210,8 @@ class GenerationStore:
             *("retention_seconds", submission.retention_seconds),
             *("vocabulary", submission.vocabulary),
         ]
+        if submission.job.HasField("understanding"):
+            state += ("task", submission.job.understanding.task)
         return [
             submission.generation_id,
             submission.fingerprint,

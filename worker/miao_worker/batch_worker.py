@@ -33,12 +33,12 @@ from miao_queue.cards import Presence
 from miao_queue.claims import Claim, ClaimStore, StaleJob, Suspended
 from miao_worker.adapter_folders import AdapterFolders
 from miao_worker.adapter_watch import AdapterWatch
+from miao_worker.attempt import AnyAttempt
 from miao_worker.clock import RedisClock
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.types import EngineStats
 from miao_worker.engine_process import EngineProcess
-from miao_worker.execution import Execution
 from miao_worker.generation_runner import GenerationRunner
 from miao_worker.keeper import Keeper
 from miao_worker.rq_bookkeeping import RqBookkeeping
@@ -77,7 +77,7 @@ class BatchWorker(BaseWorker):
             settings.engine, settings.model_name, settings.step_timeout_seconds
         )
         self._books = RqBookkeeping(self, connection)
-        self._ended: deque[Execution] = deque()
+        self._ended: deque[AnyAttempt] = deque()
         self._stopped_by_rq: set[str] = set()
         self._stop_requests = 0
         self._engine_lost: ModelLoadError | None = None
@@ -231,7 +231,7 @@ class BatchWorker(BaseWorker):
             self._books.later(self._books.reaped, self._keeper.reaped.pop())
         self._books.catch_up()
 
-    def _on_ended(self, execution: Execution) -> None:
+    def _on_ended(self, execution: AnyAttempt) -> None:
         """Called by the runner: there is room, and RQ has something to learn."""
         self._ended.append(execution)
         self._wake()
@@ -326,6 +326,11 @@ class BatchWorker(BaseWorker):
 
 def stats_line(stats: EngineStats, config: EngineConfig) -> str:
     """What an operator wants to know of a working engine."""
+    if not stats.num_blocks:  # an encoder
+        return (
+            f"engine: {stats.num_running} requests with {stats.num_waiting} inputs that wait, "
+            f"{stats.num_steps} steps"
+        )
     line = (
         f"engine: {stats.num_running} running, {stats.num_waiting} waiting, "
         f"{stats.num_free_blocks} of {stats.num_blocks} blocks free, "

@@ -93,6 +93,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             cuda_graphs=not arguments.no_cuda_graphs,
             overlap=False if arguments.no_overlap else None,
             max_adapters=arguments.max_adapters if has_adapters else 0,
+            task=arguments.task,
             **speculation_settings(arguments),
         ),
         lease_seconds=arguments.lease_seconds,
@@ -149,7 +150,7 @@ def speculation_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="miao worker",
-        description="Serve one model: take generations from the queue and write their tokens.",
+        description="Serve one model: take its jobs from the queue and write what it says.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     engine, defaults = parser.add_argument_group("engine"), EngineConfig(model="")
@@ -159,6 +160,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME_OR_PATH",
         default=os.environ.get("MIAO_MODEL"),
         help="a Hugging Face model or a folder; unset: the bundled one",
+    )
+    option(
+        "--task",
+        default="auto",
+        choices=["auto", "generate", "embed", "classify", "rerank"],
+        help="what the model is for; auto: as its files say",
     )
     option("--name", help="what callers name the model; unset: from --model")
     option("--redis-url", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))

@@ -22,12 +22,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from miao_queue.claims import Claim, Crashes
-from miao_worker.answer import Answer
+from miao_worker.attempt import INTERNAL, Answering, AnyAttempt
 from miao_worker.engine.types import SequenceOutput
 from miao_worker.engine_process import EngineProcess
-from miao_worker.execution import INTERNAL, Execution
 
-Brought = tuple[Answer, SequenceOutput]
+Brought = tuple[Answering, SequenceOutput]
 NoteCrashes = Callable[[Sequence[tuple[Claim, Crashes]]], None]
 
 _SUSPECT_AT = 2  # deaths
@@ -45,11 +44,11 @@ class EngineBatch:
         self._max_crashes = max_crashes
         self._note_crashes = note_crashes
         self._lock = threading.Lock()
-        self._members: dict[str, Execution] = {}  # by owner: all that should run
+        self._members: dict[str, AnyAttempt] = {}  # by owner: all that should run
         # By sequence id: the answers that are in the engine, with their generation.
-        self._inside: dict[str, tuple[Execution, Answer]] = {}
-        self._suspects: deque[Execution] = deque()
-        self._alone: Execution | None = None
+        self._inside: dict[str, tuple[AnyAttempt, Answering]] = {}
+        self._suspects: deque[AnyAttempt] = deque()
+        self._alone: AnyAttempt | None = None
         self._has_entered = False  # the one that runs alone
         self._num_sequences = 0
         self._is_down = False  # between two engines
@@ -59,7 +58,7 @@ class EngineBatch:
         """Whether a suspect runs alone, or is about to, and all others wait."""
         return self._alone is not None or bool(self._suspects)
 
-    def add(self, execution: Execution) -> None:
+    def add(self, execution: AnyAttempt) -> None:
         """Run a generation, from the tokens that it has."""
         with self._lock:
             self._members[execution.claim.owner] = execution
@@ -68,27 +67,27 @@ class EngineBatch:
             elif not (self._is_down or self.is_isolating):
                 self._enter(execution)
 
-    def remove(self, execution: Execution) -> None:
+    def remove(self, execution: AnyAttempt) -> None:
         """Run it no longer; nothing more comes of it."""
         with self._lock:
             self._members.pop(execution.claim.owner, None)
             self._leave(execution)
 
-    def retire(self, execution: Execution) -> None:
+    def retire(self, execution: AnyAttempt) -> None:
         """Run its answers no longer that have ended, at a stop text the engine does not know."""
         with self._lock:
             for answer in execution.answers:
                 if answer.end is not None:
                     self._take_out(answer)
 
-    def receive(self, timeout_seconds: float) -> dict[Execution, list[Brought]]:
+    def receive(self, timeout_seconds: float) -> dict[AnyAttempt, list[Brought]]:
         """What the next steps bring, by generation; empty after the timeout.
 
         Raises EngineDiedError: `restart` must follow.
         """
         self._isolate()
         steps = self._engine.receive(timeout_seconds, is_busy=bool(self._inside))
-        brought: dict[Execution, list[Brought]] = {}
+        brought: dict[AnyAttempt, list[Brought]] = {}
         with self._lock:
             for step in steps:
                 for execution in self._sort(step.outputs, brought):
@@ -118,7 +117,7 @@ class EngineBatch:
             if not self._suspects:
                 self._enter_all()
 
-    def _blame(self, execution: Execution, *, alone: bool) -> None:
+    def _blame(self, execution: AnyAttempt, *, alone: bool) -> None:
         before = execution.crashes
         execution.crashes = Crashes(before.total + 1, alone)
         if alone and execution.crashes.total >= self._max_crashes:
@@ -126,7 +125,7 @@ class EngineBatch:
             with self._lock:
                 self._members.pop(execution.claim.owner, None)
 
-    def _forgive(self, progressed: Iterable[Execution]) -> None:
+    def _forgive(self, progressed: Iterable[AnyAttempt]) -> None:
         """Forget the deaths, in company, of those who have gone on for a while since."""
         forgiven = []
         for execution in progressed:
@@ -170,11 +169,11 @@ class EngineBatch:
             if self._alone.claim.owner in self._members:
                 self._enter(self._alone)
 
-    def _has_survived(self, execution: Execution) -> bool:
+    def _has_survived(self, execution: AnyAttempt) -> bool:
         has_ended = execution.claim.owner not in self._members
         return has_ended or execution.num_steps >= _STEPS_TO_SURVIVE
 
-    def _tell_alone(self, execution: Execution, *, is_alone: bool) -> None:
+    def _tell_alone(self, execution: AnyAttempt, *, is_alone: bool) -> None:
         crashes = execution.crashes
         execution.crashes = Crashes(crashes.total, crashes.alone, runs_alone=is_alone)
         self._note_crashes([(execution.claim, execution.crashes)])
@@ -182,8 +181,8 @@ class EngineBatch:
     # With the lock held
 
     def _sort(
-        self, outputs: Iterable[SequenceOutput], brought: dict[Execution, list[Brought]]
-    ) -> set[Execution]:
+        self, outputs: Iterable[SequenceOutput], brought: dict[AnyAttempt, list[Brought]]
+    ) -> set[AnyAttempt]:
         """Add a step's outputs to what was brought before; whom they belong to."""
         owners = set()
         for output in outputs:
@@ -202,13 +201,13 @@ class EngineBatch:
             if execution not in inside:
                 self._enter(execution)
 
-    def _enter(self, execution: Execution) -> None:
+    def _enter(self, execution: AnyAttempt) -> None:
         execution.num_steps = 0
         for answer in execution.answers:
             if answer.runs:
                 self._put_in(execution, answer)
 
-    def _put_in(self, execution: Execution, answer: Answer) -> None:
+    def _put_in(self, execution: AnyAttempt, answer: Answering) -> None:
         # An id of its own each time: what the engine still sends of an earlier
         # stay is not taken for this one's.
         self._num_sequences += 1
@@ -216,11 +215,11 @@ class EngineBatch:
         self._inside[answer.sequence_id] = (execution, answer)
         self._engine.add(execution.request(answer))
 
-    def _leave(self, execution: Execution) -> None:
+    def _leave(self, execution: AnyAttempt) -> None:
         for answer in execution.answers:
             self._take_out(answer)
 
-    def _take_out(self, answer: Answer) -> None:
+    def _take_out(self, answer: Answering) -> None:
         if self._inside.pop(answer.sequence_id, None) is not None:
             self._engine.cancel(answer.sequence_id)
 
@@ -230,5 +229,5 @@ def failure_message(crashes: Crashes) -> str:
     return f"the engine failed {crashes.total} times while it ran"
 
 
-def _acceptance(execution: Execution) -> int:
+def _acceptance(execution: AnyAttempt) -> int:
     return execution.claim.record.accept_ms

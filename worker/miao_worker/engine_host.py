@@ -15,22 +15,23 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from miao.internal.v1.queue_pb2 import ModelCard
 from miao_worker import prctl
 from miao_worker.engine.config import EngineConfig
-from miao_worker.engine.types import SequenceRequest
+from miao_worker.engine.encoder.types import EngineRequest
+from miao_worker.engine.types import StepOutput
 
 if TYPE_CHECKING:
-    from miao.internal.v1.queue_pb2 import ModelCard
     from miao_worker.engine.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Run a sequence."""
+    """Run a sequence, or an encoder's request."""
 
-    request: SequenceRequest
+    request: EngineRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,16 @@ class Failed:
 Command = Add | Cancel | Register | Drop | Ping
 
 
+class AnyEngine(Protocol):
+    """What the host asks of an engine, of either kind."""
+
+    @property
+    def has_unfinished(self) -> bool: ...
+    def add(self, request: EngineRequest) -> None: ...
+    def cancel(self, sequence_id: str) -> None: ...
+    def step(self) -> StepOutput: ...
+
+
 def run(
     connection: Connection[object, Command],
     config: EngineConfig,
@@ -104,16 +115,10 @@ def run(
     prctl.set_name("miao-engine")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
-    from miao_worker.engine.engine import Engine
     from miao_worker.engine.errors import ModelLoadError
-    from miao_worker.model_card import build_model_card, check_draft_vocabulary
 
     try:
-        if config.draft_model is not None:
-            check_draft_vocabulary(config.model, config.draft_model)
-        engine = Engine(config)
-        card = build_model_card(model_name, config.model, engine)
-        card.guide_fault = _follow_grammars(engine, card)
+        engine, card = _load(config, model_name)
     except ModelLoadError as error:
         connection.send(Failed(str(error)))
         return
@@ -144,9 +149,12 @@ def _follow_grammars(engine: Engine, card: ModelCard) -> str:
     return ""
 
 
-def _register(engine: Engine, command: Register) -> Registered:
+def _register(engine: AnyEngine, command: Register) -> Registered:
+    from miao_worker.engine.engine import Engine
     from miao_worker.engine.errors import AdapterError
 
+    if not isinstance(engine, Engine):
+        return Registered(command.adapter_id, "adapters are for models that generate")
     try:
         engine.register_adapter(command.adapter_id, command.folder)
     except AdapterError as error:
@@ -154,16 +162,35 @@ def _register(engine: Engine, command: Register) -> Registered:
     return Registered(command.adapter_id, None)
 
 
-def _obey(engine: object, command: Add | Cancel | Drop) -> None:
+def _load(config: EngineConfig, model_name: str) -> tuple[AnyEngine, ModelCard]:
+    """The engine for the model's task, and the model's card. Raises ModelLoadError."""
+    from miao_worker.encoder_card import build_encoder_card
+    from miao_worker.engine.encoder.engine import load_engine
+    from miao_worker.engine.encoder.tasks import encoder_task
+    from miao_worker.engine.engine import Engine
+    from miao_worker.model_card import build_model_card, check_draft_vocabulary
+
+    task = encoder_task(config)
+    if task is not None:
+        encoder, runner = load_engine(config, task)
+        return encoder, build_encoder_card(model_name, config, runner)
+    if config.draft_model is not None:
+        check_draft_vocabulary(config.model, config.draft_model)
+    engine = Engine(config)
+    card = build_model_card(model_name, config.model, engine)
+    card.guide_fault = _follow_grammars(engine, card)
+    return engine, card
+
+
+def _obey(engine: AnyEngine, command: Add | Cancel | Drop) -> None:
     from miao_worker.engine.engine import Engine
 
-    assert isinstance(engine, Engine)
     match command:
         case Add(request):
             engine.add(request)
         case Cancel(sequence_id):
             engine.cancel(sequence_id)
-        case Drop(adapter_id):
+        case Drop(adapter_id) if isinstance(engine, Engine):
             engine.drop_adapter(adapter_id)
 
 

@@ -8,5 +8,8 @@ import transformers.generation
 import transformers.models.auto.modeling_auto
 import transformers.models.auto.tokenization_auto  # noqa: F401
 
+import miao_worker.encoder_card
+import miao_worker.engine.encoder.engine
+import miao_worker.engine.encoder.tasks
 import miao_worker.engine.engine
 import miao_worker.model_card  # noqa: F401

@@ -14,8 +14,9 @@ from pathlib import Path
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao_worker import engine_host
 from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.encoder.types import EngineRequest
 from miao_worker.engine.errors import ModelLoadError
-from miao_worker.engine.types import EngineStats, SequenceRequest, StepOutput
+from miao_worker.engine.types import EngineStats, StepOutput
 from miao_worker.engine_host import (
     Add,
     Cancel,
@@ -152,8 +153,8 @@ class EngineProcess:
         self._process.join(1.0)
         return self._process.exitcode
 
-    def add(self, request: SequenceRequest) -> None:
-        """Run a sequence."""
+    def add(self, request: EngineRequest) -> None:
+        """Run a sequence, or an encoder's request."""
         self._send(Add(request))
 
     def cancel(self, sequence_id: str) -> None:

@@ -8,28 +8,24 @@ from tokenizers import Tokenizer
 
 from miao.v1 import generation_pb2 as pb
 from miao_queue import events
-from miao_queue.claims import Claim, Crashes, Entry
+from miao_queue.claims import Claim, Entry
 from miao_worker.answer import Answer
+from miao_worker.attempt import INTERNAL, Attempt
 from miao_worker.engine.types import FinishReason, SamplingParams, SequenceOutput, SequenceRequest
 from miao_worker.prompt_echo import PromptEcho
 from miao_worker.ranking import best_answers
 from miao_worker.token_messages import TokenText
 
-FAILED_PRECONDITION, INTERNAL = 9, 13  # google.rpc.Code
-
 _MAX_EVENT_TOKENS = 256
 
 
-class Execution:
+class Execution(Attempt[Answer]):
     """A claim, its answers so far, and the entries that the journal should hold.
 
     The journal holds the echoed prompt, then the answers' tokens in turns: the
     next is said by the answer that has said the fewest, of those that have not
     ended, the first of equals. So the order follows from the tokens alone, and an
     answer that is ahead in the engine waits for the others.
-
-    Entries are kept until the end, so that a journal which lost its tail can be
-    written again.
     """
 
     def __init__(
@@ -40,16 +36,9 @@ class Execution:
         adapter: str | None = None,
     ) -> None:
         """`adapter`: the id of the one that it runs with."""
-        job, record = claim.job, claim.record
-        self.claim = claim
+        super().__init__(claim)
+        job = claim.job
         self._adapter = adapter
-        self.entries: list[Entry] = []
-        self.num_tokens = 0  # of the journal
-        self.end: pb.Finished | None = None  # without usage and timings
-        self.num_steps = 0  # in this stay in the engine
-        self.crashes = Crashes(record.crashes, record.crashed_alone)
-        self.cached_prompt_tokens = 0
-        self.first_token_ms = record.first_token_ms
         self._digest = 0
         self._echo = PromptEcho(job, tokenizer, token_text)
         count = max(1, job.num_answers)
@@ -60,10 +49,6 @@ class Execution:
             for answer in self.answers:
                 answer.find_end()
         self._find_end()
-
-    @property
-    def generation_id(self) -> str:
-        return self.claim.record.generation_id
 
     @property
     def num_output_tokens(self) -> int:
@@ -131,15 +116,13 @@ class Execution:
             missing[0] = Entry(tokens, missing[0].last, rest)
         return missing
 
-    def fail(self, code: int, message: str) -> None:
-        """End with an error; the message is for the caller."""
-        self.end_early(pb.FINISH_REASON_ERROR)
-        assert self.end is not None
-        self.end.error.CopyFrom(pb.GenerationError(code=code, message=message))
-
     def end_early(self, reason: pb.FinishReason) -> None:
         """End before the answers do."""
         self.end = pb.Finished(reason=reason, answers=self._answer_ends(reason))
+
+    def terminal_event(self, finished: pb.Finished) -> bytes:
+        """The end, behind the last token."""
+        return events.finished(self.num_tokens, self.claim.record.attempt, finished)
 
     def _say_all(self) -> pb.Tokens:
         """Write what can be said now; returns the last event, which is not written yet."""

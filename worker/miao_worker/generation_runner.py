@@ -19,14 +19,16 @@ from redis.exceptions import RedisError
 from tokenizers import Tokenizer
 
 from miao.v1 import generation_pb2 as pb
-from miao_queue import events, records
+from miao_queue import records
 from miao_queue.claims import Append, Claim, ClaimStore, Crashes, WriteCode
+from miao_worker.attempt import FAILED_PRECONDITION, INTERNAL, AnyAttempt
 from miao_worker.clock import RedisClock
 from miao_worker.engine_batch import Brought, EngineBatch, failure_message
 from miao_worker.engine_process import EngineDiedError, EngineProcess
-from miao_worker.execution import FAILED_PRECONDITION, INTERNAL, Execution
+from miao_worker.execution import Execution
 from miao_worker.served_models import ServedModels
 from miao_worker.settings import WorkerSettings
+from miao_worker.understanding_execution import UnderstandingExecution
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -46,7 +48,7 @@ class StoppedError(Exception):
 class _Ending:
     """What the end of a generation was written with, to write it again."""
 
-    execution: Execution
+    execution: AnyAttempt
     event: bytes
     finished: bytes
     written_at: float  # monotonic
@@ -67,7 +69,7 @@ class GenerationRunner:
         tokenizer: Tokenizer,
         settings: WorkerSettings,
         served: ServedModels,
-        on_ended: Callable[[Execution], None],
+        on_ended: Callable[[AnyAttempt], None],
     ) -> None:
         self._batch = EngineBatch(engine, settings.max_crashes, self._note_crashes)
         self._claims = claims
@@ -76,7 +78,7 @@ class GenerationRunner:
         self._settings = settings
         self._served = served
         self._on_ended = on_ended
-        self._running: dict[str, Execution] = {}  # by owner
+        self._running: dict[str, AnyAttempt] = {}  # by owner
         self._endings: deque[_Ending] = deque()  # the oldest first
         self._inbox: deque[Callable[[], None]] = deque()  # what other threads ask of this one
         self._stopping = threading.Event()
@@ -104,8 +106,7 @@ class GenerationRunner:
 
     def add(self, claim: Claim) -> None:
         """Run a generation, or end it where it has no time left or is at fault."""
-        adapter = self._served.adapter_of(claim.record.model)
-        execution = Execution(claim, self._tokenizer, self._token_text, adapter)
+        execution = self._attempt(claim)
         self._check_claim(execution)
         self._running[claim.owner] = execution
         if execution.end is None:
@@ -145,9 +146,9 @@ class GenerationRunner:
                 except EngineDiedError:
                     self._restart_engine()
 
-    def _publish(self, brought: Mapping[Execution, Sequence[Brought]]) -> None:
+    def _publish(self, brought: Mapping[AnyAttempt, Sequence[Brought]]) -> None:
         """Append all that came, in one call for the whole batch."""
-        appends: list[tuple[Execution, Append]] = []
+        appends: list[tuple[AnyAttempt, Append]] = []
         now_ms = self._clock.now_ms()
         for execution, outputs in brought.items():
             owner = execution.claim.owner
@@ -163,7 +164,7 @@ class GenerationRunner:
             appends += [(execution, Append(*identity, entry)) for entry in entries]
         self._append(appends)
 
-    def _append(self, appends: Sequence[tuple[Execution, Append]]) -> None:
+    def _append(self, appends: Sequence[tuple[AnyAttempt, Append]]) -> None:
         if not appends:
             return
         results = self._insist(lambda: self._claims.append([append for _, append in appends]))
@@ -180,7 +181,7 @@ class GenerationRunner:
                 case _:
                     pass
 
-    def _resend(self, execution: Execution, tokens: int) -> None:
+    def _resend(self, execution: AnyAttempt, tokens: int) -> None:
         """Write again what Redis has lost, from memory."""
         for entry in execution.entries_from(tokens):
             append = Append(execution.generation_id, execution.claim.owner, entry)
@@ -194,7 +195,7 @@ class GenerationRunner:
         if execution is not None:
             self._write_again(execution)
 
-    def _write_again(self, execution: Execution) -> None:
+    def _write_again(self, execution: AnyAttempt) -> None:
         _log.warning("Redis has lost generation %s; writing it again", execution.generation_id)
         self._insist(lambda: self._claims.restore(execution.claim, execution.entries))
 
@@ -209,7 +210,13 @@ class GenerationRunner:
             if execution.end is not None:
                 self._finish(execution)
 
-    def _check_claim(self, execution: Execution) -> None:
+    def _attempt(self, claim: Claim) -> AnyAttempt:
+        if claim.job.HasField("understanding"):
+            return UnderstandingExecution(claim)
+        adapter = self._served.adapter_of(claim.record.model)
+        return Execution(claim, self._tokenizer, self._token_text, adapter)
+
+    def _check_claim(self, execution: AnyAttempt) -> None:
         record, now_ms = execution.claim.record, execution.claim.now_ms
         late = now_ms >= record.deadline_ms
         waited_too_long = record.attempt == 1 and now_ms >= record.queue_deadline_ms
@@ -224,7 +231,7 @@ class GenerationRunner:
         elif is_at_fault:
             execution.fail(INTERNAL, failure_message(execution.crashes))
 
-    def _end(self, execution: Execution, reason: pb.FinishReason) -> None:
+    def _end(self, execution: AnyAttempt, reason: pb.FinishReason) -> None:
         execution.end_early(reason)
         self._batch.remove(execution)
 
@@ -240,7 +247,7 @@ class GenerationRunner:
             self._batch.remove(execution)
             self._on_ended(execution)
 
-    def _finish(self, execution: Execution) -> None:
+    def _finish(self, execution: AnyAttempt) -> None:
         """Write the terminal event."""
         ending = self._ending(execution)
         if self._write_end(ending):
@@ -250,7 +257,7 @@ class GenerationRunner:
         else:
             self._drop(execution.claim.owner)
 
-    def _ending(self, execution: Execution) -> _Ending:
+    def _ending(self, execution: AnyAttempt) -> _Ending:
         claim, end = execution.claim, execution.end
         assert end is not None
         finished = records.finished_message(
@@ -262,7 +269,7 @@ class GenerationRunner:
             first_token_ms=execution.first_token_ms,
         )
         finished.MergeFrom(end)
-        event = events.finished(execution.num_tokens, claim.record.attempt, finished)
+        event = execution.terminal_event(finished)
         return _Ending(execution, event, finished.SerializeToString(), time.monotonic())
 
     def _write_end(self, ending: _Ending) -> bool:

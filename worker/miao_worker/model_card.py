@@ -15,6 +15,7 @@ from transformers import (
 
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao.v1 import generation_pb2 as pb
+from miao.v1 import understanding_pb2 as understanding
 from miao_worker.engine.engine import Engine
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.model_identity import vocabulary_digest, weights_digest
@@ -26,7 +27,7 @@ _LEAST_SHARE = 0.9  # of the vocabulary, that a draft model has to know
 def build_model_card(name: str, model: str, engine: Engine) -> ModelCard:
     """Describe a loaded model. Raises ModelLoadError if its tokenizer cannot be used."""
     config = AutoConfig.from_pretrained(model)
-    tokenizer = _load_tokenizer(model)
+    tokenizer = load_tokenizer(model)
     generation = _generation_config(model, config)
     tokenizer_json = tokenizer.backend_tokenizer.to_str()
     template, tool_template = _chat_templates(tokenizer)
@@ -42,11 +43,12 @@ def build_model_card(name: str, model: str, engine: Engine) -> ModelCard:
         tool_chat_template=tool_template,
         tool_format=detect_tool_format(tool_template or template),
         reasoning_format=detect_reasoning_format(template, tokenizer.get_added_vocab()),
-        special_tokens=_special_tokens(tokenizer),
+        special_tokens=special_tokens(tokenizer),
         eos_token_ids=_eos_token_ids(generation, tokenizer),
         default_sampling=_default_sampling(generation),
         vocabulary_digest=vocabulary_digest(tokenizer_json, engine.vocab_size),
         weights_digest=weights_digest(model),
+        tasks=[understanding.TASK_GENERATE],
     )
 
 
@@ -55,8 +57,8 @@ def check_draft_vocabulary(model: str, draft_model: str) -> None:
 
     Ids that one of them lacks do no harm: families pad and extend their vocabularies.
     """
-    ids = _load_tokenizer(model).get_vocab()
-    draft_ids = _load_tokenizer(draft_model).get_vocab()
+    ids = load_tokenizer(model).get_vocab()
+    draft_ids = load_tokenizer(draft_model).get_vocab()
     tokens = {token_id: token for token, token_id in ids.items()}
     num_other = sum(tokens.get(i, token) != token for token, i in draft_ids.items())
     if num_other or len(draft_ids) < _LEAST_SHARE * len(ids):
@@ -74,7 +76,8 @@ def _count_parameters(config: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """The model's tokenizer in its fast form. Raises ModelLoadError if it has none."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
     except Exception as error:
@@ -105,7 +108,8 @@ def _chat_templates(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     return template or "", ""
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """The texts of the tokens that have a part to play, by the name of their part."""
     return {
         name: str(value)
         for name, value in tokenizer.special_tokens_map.items()

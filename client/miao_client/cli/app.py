@@ -19,6 +19,7 @@ from miao_client.cli import (
     servers,
     status,
     tokenize,
+    understanding,
 )
 
 app = typer.Typer(
@@ -48,7 +49,18 @@ def _options(
     pass
 
 
-for module in (generate, chat, models, status, tokenize, score, generations, bench, servers):
+for module in (
+    generate,
+    chat,
+    models,
+    status,
+    tokenize,
+    score,
+    understanding,
+    generations,
+    bench,
+    servers,
+):
     module.register(app)
 
 

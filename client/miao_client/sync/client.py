@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 from weakref import WeakSet
 
-from miao_client import methods, options, results, scoring
+from miao_client import methods, options, results, scoring, understanding
+from miao_client.methods import Operation
 from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority
 from miao_client.prompts import Prompt, TokenIds
 from miao_client.settings import Settings
@@ -16,6 +17,17 @@ from miao_client.stream_state import StreamState
 from miao_client.sync.stream import GenerationStream
 from miao_client.sync.transport import Transport
 from miao_client.tools import Tool
+from miao_client.understanding import (
+    ClassifyInputs,
+    ClassifyOptions,
+    EmbedOptions,
+    RerankOptions,
+    UnderstandOptions,
+)
+from miao_client.understanding_results import Classifications, Embeddings, RankedDocuments
+
+_Answer = TypeVar("_Answer")
+_Options = TypeVar("_Options", EmbedOptions, ClassifyOptions, RerankOptions)
 
 
 class Client:
@@ -268,6 +280,66 @@ class Client:
         )
         seconds = timeout or self.settings.timeout or LONGEST_SECONDS
         return self._transport.call(operation, seconds)
+
+    def embed(self, inputs: str | Sequence[str], **settings: Unpack[EmbedOptions]) -> Embeddings:
+        """Turn texts into vectors.
+
+        Args:
+            inputs: A text, or up to 1,024 of them.
+            **settings: See `EmbedOptions`.
+
+        Raises:
+            MiaoError: It was refused, or failed.
+
+        Example:
+            >>> client.embed(["你好", "hello"]).vectors
+        """
+        return self._understand(understanding.embed(inputs, self._named(settings)), settings)
+
+    def classify(
+        self, inputs: ClassifyInputs, **settings: Unpack[ClassifyOptions]
+    ) -> Classifications:
+        """Label texts, pairs of texts, or the tokens of texts, as the model does.
+
+        Args:
+            inputs: A text, or up to 1,024 texts and pairs; a pair is a tuple.
+            **settings: See `ClassifyOptions`.
+
+        Raises:
+            MiaoError: It was refused, or failed.
+
+        Example:
+            >>> client.classify("很好用！").classifications[0].best.label
+        """
+        return self._understand(understanding.classify(inputs, self._named(settings)), settings)
+
+    def rerank(
+        self, query: str, documents: Sequence[str], **settings: Unpack[RerankOptions]
+    ) -> RankedDocuments:
+        """Order documents by how well they answer a query.
+
+        Args:
+            query: What is looked for.
+            documents: Up to 1,024 texts.
+            **settings: See `RerankOptions`.
+
+        Raises:
+            MiaoError: It was refused, or failed.
+
+        Example:
+            >>> client.rerank("capital of China", ["北京", "Rome"]).results[0].document
+        """
+        operation = understanding.rerank(query, documents, self._named(settings))
+        return self._understand(operation, settings)
+
+    def _named(self, settings: _Options) -> _Options:
+        named = settings.copy()
+        named["model"] = self.settings.model_or(settings.get("model"))
+        return named
+
+    def _understand(self, operation: Operation[_Answer], settings: UnderstandOptions) -> _Answer:
+        timeout = self.settings.call_timeout_or(settings.get("timeout"))
+        return self._transport.call(operation, timeout)
 
     def _stream(self, state: StreamState) -> GenerationStream:
         stream = GenerationStream(self._transport, state)

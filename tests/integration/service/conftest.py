@@ -65,7 +65,8 @@ def card(name: str = MODEL, **changes: Any) -> ModelCard:
         default_sampling=pb.Sampling(temperature=0.7, top_p=0.9, top_k=50, min_p=0.0),
     )
     for field, value in changes.items():
-        setattr(result, field, value)
+        result.ClearField(field)  # type: ignore[arg-type]
+        result.MergeFrom(ModelCard(**{field: value}))
     return result
 
 

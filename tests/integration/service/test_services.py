@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao.v1 import model_service_pb2 as models
+from miao.v1 import understanding_service_pb2 as understanding
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -105,6 +106,7 @@ async def test_health_knows_the_front_its_services_and_its_models(
         pass
     expected = {"": SERVING, "tiny": SERVING, "idle": NOT_SERVING}
     expected |= {"miao.v1.GenerationService": SERVING, "miao.v1.ModelService": SERVING}
+    expected |= {"miao.v1.UnderstandingService": SERVING}
     for service, status in expected.items():
         response = await stub.Check(health_pb2.HealthCheckRequest(service=service))
         assert response.status == status, service
@@ -141,6 +143,7 @@ async def test_reflection_describes_the_contract(front: Any) -> None:
     assert {service.name for service in listed.list_services_response.service} == {
         "miao.v1.GenerationService",
         "miao.v1.ModelService",
+        "miao.v1.UnderstandingService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
@@ -148,7 +151,7 @@ async def test_reflection_describes_the_contract(front: Any) -> None:
 
 
 async def test_every_method_of_the_contract_is_answered(front: Any) -> None:
-    for module in (rpc, models):
+    for module in (rpc, models, understanding):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 path = f"/{service.full_name}/{method.name}"

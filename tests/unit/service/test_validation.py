@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miao.v1 import generation_pb2 as pb
-from miao.v1 import generation_service_pb2, model_service_pb2, score_service_pb2
+from miao.v1 import (
+    generation_service_pb2,
+    model_service_pb2,
+    score_service_pb2,
+    understanding_service_pb2,
+)
 from miao.v1 import generation_service_pb2 as rpc
 from miao_service import validation
 from miao_service.errors import InvalidRequestError
@@ -42,11 +47,16 @@ def unruled(descriptor: Descriptor, fields: Fields) -> list[str]:
 def test_every_field_of_every_request_is_honoured_or_refused() -> None:
     methods = [
         method
-        for module in (generation_service_pb2, model_service_pb2, score_service_pb2)
+        for module in (
+            generation_service_pb2,
+            model_service_pb2,
+            score_service_pb2,
+            understanding_service_pb2,
+        )
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     ]
-    assert len(methods) == 10
+    assert len(methods) == 13
     for method in methods:
         fields = validation.REQUESTS[method.input_type.full_name]
         assert unruled(method.input_type, fields) == []

@@ -88,7 +88,7 @@ def _swapped(text: str) -> str:
 
 
 def test_the_log_line_tells_of_proposals_where_there_are_any() -> None:
-    stats = EngineStats(num_steps=9, num_proposed_tokens=40, num_accepted_tokens=31)
+    stats = EngineStats(num_blocks=4, num_steps=9, num_proposed_tokens=40, num_accepted_tokens=31)
     assert "proposed" not in stats_line(stats, EngineConfig("m"))
     line = stats_line(stats, EngineConfig("m", speculation="ngram"))
     assert line.endswith("31 of 40 proposed tokens accepted")

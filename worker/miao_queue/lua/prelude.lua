@@ -42,8 +42,10 @@ local function wake_front(front)
   redis.call('PEXPIRE', key, 600000)
 end
 
--- A tenant's list holds what may still exist: two days and the retention.
+-- A tenant's list holds what may still exist: two days and the retention. It is
+-- of generations: what is asked of encoders is answered in its call.
 local function list_for_tenant(id, tenant, accept_ms, retention)
+  if redis.call('HEXISTS', gen_key(id), 'task') == 1 then return end
   local key, age = 'miao:tenant:' .. tenant, 172800000 + 1000 * retention
   redis.call('ZADD', key, accept_ms, id)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms() - age)

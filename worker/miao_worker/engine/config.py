@@ -38,6 +38,7 @@ class EngineConfig:
     max_adapters: adapters in memory, and so in one batch, at most; 0 serves none.
     num_speculative_tokens: proposed at most for one sequence in a step; None takes
         the method's own.
+    task: "generate", "embed", "classify" or "rerank"; "auto" reads it from the model's files.
     """
 
     model: str
@@ -60,3 +61,4 @@ class EngineConfig:
     speculation: str = "off"
     draft_model: str | None = None
     num_speculative_tokens: int | None = None
+    task: str = "auto"

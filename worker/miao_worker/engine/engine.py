@@ -16,6 +16,7 @@ from miao_worker.engine.batch import Batch, ModelRunner
 from miao_worker.engine.block_manager import BlockManager
 from miao_worker.engine.carried import Carried
 from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.encoder.types import EncodingRequest, EngineRequest
 from miao_worker.engine.errors import AdapterError
 from miao_worker.engine.flight import Flight
 from miao_worker.engine.guidance.guidance import Guidance, allowed_proposals
@@ -32,7 +33,6 @@ from miao_worker.engine.types import (
     EngineStats,
     FinishReason,
     SequenceOutput,
-    SequenceRequest,
     StepOutput,
 )
 
@@ -144,13 +144,16 @@ class Engine:
         if self._adapters is not None:
             self._adapters.drop(adapter_id)
 
-    def add(self, request: SequenceRequest) -> None:
+    def add(self, request: EngineRequest) -> None:
         """Queue a sequence. One that cannot run ends with ERROR in the next step.
 
         Raises ValueError for an id that is already here.
         """
         if request.sequence_id in self._scheduler or self._prepares(request.sequence_id):
             raise ValueError(f"sequence {request.sequence_id} is already in the engine")
+        if isinstance(request, EncodingRequest):
+            self._end_early(request.sequence_id, FinishReason.ERROR, "the model only generates")
+            return
         fault = request_fault(request, self.vocab_size, self.max_model_length)
         fault = fault or self._adapter_fault(request.adapter)
         if fault is not None:

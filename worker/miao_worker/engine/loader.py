@@ -48,11 +48,11 @@ def resolve_device(name: str | None) -> torch.device:
 def load_model(config: EngineConfig, device: torch.device) -> PreTrainedModel:
     """The model in evaluation mode, its attention replaced by the engine's."""
     model_config = load_config(config.model)
-    with _plain_sentences(config.model), _quiet():
+    with plain_sentences(config.model), quiet():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             config.model,
             config=model_config,
-            dtype=_dtype(config),
+            dtype=dtype_of(config),
             attn_implementation=ATTENTION_NAME,
             use_safetensors=True,
             trust_remote_code=False,
@@ -72,7 +72,7 @@ def load_model(config: EngineConfig, device: torch.device) -> PreTrainedModel:
 def load_config(name: str) -> PretrainedConfig:
     """The model's configuration, once it is known to be of a kind that can be served."""
     _check_path(name)
-    with _plain_sentences(name), _quiet():
+    with plain_sentences(name), quiet():
         config: PretrainedConfig = AutoConfig.from_pretrained(
             name, trust_remote_code=False, local_files_only=Path(name).is_dir()
         )
@@ -100,7 +100,8 @@ def _check_path(name: str) -> None:
         )
 
 
-def _dtype(config: EngineConfig) -> torch.dtype | str:
+def dtype_of(config: EngineConfig) -> torch.dtype | str:
+    """What to load the weights as. Raises ModelLoadError for a setting that is no dtype."""
     name = config.dtype
     if config.quantize is not None:  # rounded from 16 bits, whatever the checkpoint has
         if name not in ("auto", "bfloat16"):
@@ -116,7 +117,7 @@ def _dtype(config: EngineConfig) -> torch.dtype | str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and advice, which belong to a terminal of its own."""
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()
@@ -131,7 +132,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _plain_sentences(name: str) -> Iterator[None]:
+def plain_sentences(name: str) -> Iterator[None]:
     """Turn what transformers raises into ModelLoadError."""
     try:
         yield

@@ -1,4 +1,5 @@
 from miao.v1 import generation_pb2 as _generation_pb2
+from miao.v1 import understanding_pb2 as _understanding_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -8,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Job(_message.Message):
-    __slots__ = ("prompt_token_ids", "max_tokens", "sampling", "stop", "stop_token_ids", "logprobs", "min_tokens", "num_answers", "num_best", "ranking", "echo_from", "prompt_logprobs", "guide", "answer_form")
+    __slots__ = ("prompt_token_ids", "max_tokens", "sampling", "stop", "stop_token_ids", "logprobs", "min_tokens", "num_answers", "num_best", "ranking", "echo_from", "prompt_logprobs", "guide", "answer_form", "understanding")
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +24,7 @@ class Job(_message.Message):
     PROMPT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     GUIDE_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FORM_FIELD_NUMBER: _ClassVar[int]
+    UNDERSTANDING_FIELD_NUMBER: _ClassVar[int]
     prompt_token_ids: _containers.RepeatedScalarFieldContainer[int]
     max_tokens: int
     sampling: _generation_pb2.Sampling
@@ -37,7 +39,8 @@ class Job(_message.Message):
     prompt_logprobs: int
     guide: str
     answer_form: AnswerForm
-    def __init__(self, prompt_token_ids: _Optional[_Iterable[int]] = ..., max_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[int] = ..., min_tokens: _Optional[int] = ..., num_answers: _Optional[int] = ..., num_best: _Optional[int] = ..., ranking: _Optional[_Union[_generation_pb2.Ranking, str]] = ..., echo_from: _Optional[int] = ..., prompt_logprobs: _Optional[int] = ..., guide: _Optional[str] = ..., answer_form: _Optional[_Union[AnswerForm, _Mapping]] = ...) -> None: ...
+    understanding: Understanding
+    def __init__(self, prompt_token_ids: _Optional[_Iterable[int]] = ..., max_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[int] = ..., min_tokens: _Optional[int] = ..., num_answers: _Optional[int] = ..., num_best: _Optional[int] = ..., ranking: _Optional[_Union[_generation_pb2.Ranking, str]] = ..., echo_from: _Optional[int] = ..., prompt_logprobs: _Optional[int] = ..., guide: _Optional[str] = ..., answer_form: _Optional[_Union[AnswerForm, _Mapping]] = ..., understanding: _Optional[_Union[Understanding, _Mapping]] = ...) -> None: ...
 
 class AnswerForm(_message.Message):
     __slots__ = ("reasoning", "starts_in_reasoning", "tools", "tool_names")
@@ -71,8 +74,44 @@ class ToolFormat(_message.Message):
     is_bare: bool
     def __init__(self, name: _Optional[str] = ..., start: _Optional[str] = ..., end: _Optional[str] = ..., is_bare: bool = ...) -> None: ...
 
+class Understanding(_message.Message):
+    __slots__ = ("task", "inputs", "normalize", "dimensions", "raw_scores")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZE_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    RAW_SCORES_FIELD_NUMBER: _ClassVar[int]
+    task: _understanding_pb2.Task
+    inputs: _containers.RepeatedCompositeFieldContainer[EncoderInput]
+    normalize: bool
+    dimensions: int
+    raw_scores: bool
+    def __init__(self, task: _Optional[_Union[_understanding_pb2.Task, str]] = ..., inputs: _Optional[_Iterable[_Union[EncoderInput, _Mapping]]] = ..., normalize: bool = ..., dimensions: _Optional[int] = ..., raw_scores: bool = ...) -> None: ...
+
+class EncoderInput(_message.Message):
+    __slots__ = ("token_ids", "type_ids")
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    TYPE_IDS_FIELD_NUMBER: _ClassVar[int]
+    token_ids: _containers.RepeatedScalarFieldContainer[int]
+    type_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., type_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class UnderstandingEntry(_message.Message):
+    __slots__ = ("event", "result")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    event: _generation_pb2.GenerationEvent
+    result: UnderstandingResult
+    def __init__(self, event: _Optional[_Union[_generation_pb2.GenerationEvent, _Mapping]] = ..., result: _Optional[_Union[UnderstandingResult, _Mapping]] = ...) -> None: ...
+
+class UnderstandingResult(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, rows: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
 class ModelCard(_message.Message):
-    __slots__ = ("name", "architecture", "num_parameters", "dtype", "max_model_length", "vocab_size", "tokenizer_json", "chat_template", "special_tokens", "eos_token_ids", "default_sampling", "vocabulary_digest", "weights_digest", "guide_fault", "base", "tool_chat_template", "tool_format", "reasoning_format")
+    __slots__ = ("name", "architecture", "num_parameters", "dtype", "max_model_length", "vocab_size", "tokenizer_json", "chat_template", "special_tokens", "eos_token_ids", "default_sampling", "vocabulary_digest", "weights_digest", "guide_fault", "base", "tool_chat_template", "tool_format", "reasoning_format", "tasks", "encoder")
     class SpecialTokensEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +137,8 @@ class ModelCard(_message.Message):
     TOOL_CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
     TOOL_FORMAT_FIELD_NUMBER: _ClassVar[int]
     REASONING_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_FIELD_NUMBER: _ClassVar[int]
     name: str
     architecture: str
     num_parameters: int
@@ -116,4 +157,27 @@ class ModelCard(_message.Message):
     tool_chat_template: str
     tool_format: ToolFormat
     reasoning_format: ReasoningFormat
-    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., num_parameters: _Optional[int] = ..., dtype: _Optional[str] = ..., max_model_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., tokenizer_json: _Optional[str] = ..., chat_template: _Optional[str] = ..., special_tokens: _Optional[_Mapping[str, str]] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., default_sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., vocabulary_digest: _Optional[str] = ..., weights_digest: _Optional[str] = ..., guide_fault: _Optional[str] = ..., base: _Optional[str] = ..., tool_chat_template: _Optional[str] = ..., tool_format: _Optional[_Union[ToolFormat, _Mapping]] = ..., reasoning_format: _Optional[_Union[ReasoningFormat, _Mapping]] = ...) -> None: ...
+    tasks: _containers.RepeatedScalarFieldContainer[_understanding_pb2.Task]
+    encoder: EncoderCard
+    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., num_parameters: _Optional[int] = ..., dtype: _Optional[str] = ..., max_model_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., tokenizer_json: _Optional[str] = ..., chat_template: _Optional[str] = ..., special_tokens: _Optional[_Mapping[str, str]] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., default_sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., vocabulary_digest: _Optional[str] = ..., weights_digest: _Optional[str] = ..., guide_fault: _Optional[str] = ..., base: _Optional[str] = ..., tool_chat_template: _Optional[str] = ..., tool_format: _Optional[_Union[ToolFormat, _Mapping]] = ..., reasoning_format: _Optional[_Union[ReasoningFormat, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_understanding_pb2.Task, str]]] = ..., encoder: _Optional[_Union[EncoderCard, _Mapping]] = ...) -> None: ...
+
+class EncoderCard(_message.Message):
+    __slots__ = ("embedding_dimensions", "labels", "prompts", "default_prompt_name", "takes_type_ids")
+    class PromptsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    EMBEDDING_DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_PROMPT_NAME_FIELD_NUMBER: _ClassVar[int]
+    TAKES_TYPE_IDS_FIELD_NUMBER: _ClassVar[int]
+    embedding_dimensions: int
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    prompts: _containers.ScalarMap[str, str]
+    default_prompt_name: str
+    takes_type_ids: bool
+    def __init__(self, embedding_dimensions: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt_name: _Optional[str] = ..., takes_type_ids: bool = ...) -> None: ...

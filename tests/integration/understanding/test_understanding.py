@@ -1,0 +1,131 @@
+"""Encoders through the whole service: the answers of transformers, once, whoever dies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from redis import Redis
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from miao_client import AsyncClient, Client, Embeddings, InvalidRequestError, Task
+from miao_queue import keys
+from miao_worker.stack import Stack
+from tests.integration.understanding.conftest import Worker
+
+TEXTS = ["the fox", "the quick brown fox jumps over the lazy dog", "dog", "a query asks"]
+
+
+@torch.inference_mode()
+def embed_by_hand(folder: Path, text: str) -> torch.Tensor:
+    """What sentence-transformers makes of a text with the fixture's modules."""
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    encoded = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+    pooled = model(**encoded).last_hidden_state[0].mean(0)
+    layer = load_file(folder / "2_Dense/model.safetensors")
+    vector = torch.tanh(layer["linear.weight"] @ pooled + layer["linear.bias"])
+    return vector / vector.norm()
+
+
+def test_models_say_what_they_are_for(client: Client) -> None:
+    cross, sentence = client.models()
+    assert (cross.name, cross.tasks) == ("tiny-cross", (Task.RERANK, Task.CLASSIFY))
+    assert (sentence.name, sentence.tasks) == ("tiny-sentence", (Task.EMBED,))
+    assert (sentence.embedding_dimensions, sentence.max_model_length) == (8, 48)
+    assert sentence.prompt_names == ("query",)
+    assert cross.labels == ("LABEL_0",)
+
+
+async def test_embeddings_are_those_of_transformers(
+    client: Client, stack: Stack, sentence_model: Path
+) -> None:
+    found = client.embed(TEXTS)
+    for text, vector in zip(TEXTS, found.vectors, strict=True):
+        torch.testing.assert_close(torch.tensor(vector), embed_by_hand(sentence_model, text))
+    assert (found.model, found.dimensions) == ("tiny-sentence", 8)
+    assert found.input_tokens == sum(each.num_tokens for each in found.embeddings)
+    assert found.timings.total_seconds is not None
+    async with AsyncClient(stack.address) as other:
+        asked = await other.embed("fox", prompt_name="query", dimensions=4)
+    expected = embed_by_hand(sentence_model, "query : fox")[:4]
+    torch.testing.assert_close(torch.tensor(asked.vectors[0]), expected / expected.norm())
+
+
+def test_documents_are_ranked_as_transformers_scores_them(
+    client: Client, cross_encoder: Path
+) -> None:
+    found = client.rerank("the query", TEXTS)
+    model = AutoModelForSequenceClassification.from_pretrained(cross_encoder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(cross_encoder)
+    with torch.inference_mode():
+        logits = [model(**tokenizer("the query", t, return_tensors="pt")).logits for t in TEXTS]
+    scores = torch.cat(logits)[:, 0].sigmoid()
+    order = scores.argsort(descending=True).tolist()
+    assert [each.index for each in found.results] == order
+    assert [each.document for each in found.results] == [TEXTS[i] for i in order]
+    for each in found.results:
+        assert each.score == pytest.approx(float(scores[each.index]), abs=1e-5)
+    assert client.classify([("the query", TEXTS[0])]).classifications[0].best.score == (
+        pytest.approx(float(scores[0]), abs=1e-5)
+    )
+
+
+def test_who_asks_the_wrong_model_is_told_what_it_is_for(client: Client) -> None:
+    with pytest.raises(InvalidRequestError, match="is not for Embed; it is for Classify, Rerank"):
+        client.embed("x", model="tiny-cross")
+    with pytest.raises(InvalidRequestError, match="is not for Generate; it is for Embed"):
+        _ = client.generate("x", model="tiny-sentence").text
+    assert len(client.tokenize("the fox", model="tiny-sentence").token_ids) == 4
+
+
+def test_the_command_line_embeds_and_ranks(stack: Stack) -> None:
+    def miao(*arguments: str) -> str:
+        command = [sys.executable, "-m", "miao_client.cli", *arguments, "--target", stack.address]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert "FIRST OF 8" in miao("embed", "the fox", "dog")
+    assert "the lazy dog" in miao("rerank", "fox", "the lazy dog", "fox", "--top-n", "2")
+
+
+def test_an_answer_survives_its_engine_and_its_worker(
+    stack: Stack, sentence_model: Path, start_worker: Callable[[], Worker]
+) -> None:
+    worker = psutil.Process(stack._parts[0].process.pid)
+
+    def engine() -> psutil.Process:
+        return next(c for c in worker.children(recursive=True) if c.name() == "miao-engine")
+
+    with Client(stack.address, timeout=60) as client, ThreadPoolExecutor(1) as threads:
+
+        def asked() -> Future[Embeddings]:
+            """An Embed that the worker has claimed, and that its engine cannot come to."""
+            engine().suspend()
+            call = threads.submit(client.embed, TEXTS, model="tiny-sentence")
+            with Redis.from_url(stack.redis_url) as redis:
+                wait_until(lambda: bool(redis.zcard(keys.LEASES)))
+            return call
+
+        expected = client.embed(TEXTS, model="tiny-sentence").vectors
+        call = asked()
+        engine().kill()
+        assert call.result(30).vectors == expected
+        wait_until(lambda: any(c.name() == "miao-engine" for c in worker.children(recursive=True)))
+        call = asked()
+        worker.kill()
+        start_worker()
+        assert call.result(50).vectors == expected
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
