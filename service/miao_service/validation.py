@@ -20,6 +20,7 @@ from miao.v1.model_service_pb2 import TokenizeRequest
 from miao.v1.score_service_pb2 import ScoreRequest
 from miao_service.errors import InvalidRequestError, Violation
 from miao_service.rules import (
+    AtLeast,
     Anything,
     Between,
     Bytes,
