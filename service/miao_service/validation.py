@@ -20,8 +20,8 @@ from miao.v1.model_service_pb2 import TokenizeRequest
 from miao.v1.score_service_pb2 import ScoreRequest
 from miao_service.errors import InvalidRequestError, Violation
 from miao_service.rules import (
-    AtLeast,
     Anything,
+    AtLeast,
     Between,
     Bytes,
     Characters,
