@@ -54,6 +54,17 @@ class Between:
 
 
 @dataclass(frozen=True, slots=True)
+class AtLeast:
+    """A number of no less than `low`; what limits it above depends on the model."""
+
+    low: int
+
+    def check(self, value: int, path: str) -> Iterator[Violation]:
+        if value < self.low:
+            yield Violation(path, f"must be at least {self.low:,}, not {value:,}")
+
+
+@dataclass(frozen=True, slots=True)
 class Seconds:
     """A duration above 0 and up to so many seconds."""
 
