@@ -1,10 +1,12 @@
-"""What rounding a model's weights costs and brings: drift on the bundled model, size and speed.
+"""What compressing a model costs and brings: drift, size and speed, in one table.
 
-    PYTHONPATH=worker python benchmarks/compression.py
+    PYTHONPATH=worker python benchmarks/compression.py --output \
+        benchmarks/results/compression-cpu.json --docs docs/compression.md
 
 The drift is that of the bundled model on documents as its training draws them, from a seed
 of their own: the perplexity of what it was trained to say, and how often its likeliest token
-is bfloat16's. Step times are those of a larger model with random weights, steps in turns.
+is bfloat16's. Sizes and times are those of a larger model with random weights, in the engine
+alone, steps of all schemes in turns. A pruned model computes as long as a whole one.
 """
 
 from __future__ import annotations
@@ -35,8 +37,24 @@ from miao_worker.engine.types import SamplingParams, SequenceRequest
 from training.batches import IGNORED, Example, draw_documents, encode
 from training.checker import held_out_questions
 
-SCHEMES: tuple[Any, ...] = (None, "int8")
+SCHEMES: dict[str, dict[str, Any]] = {
+    "bfloat16": {},
+    "float32": {"dtype": "float32"},
+    "int8": {"quantize": "int8"},
+    "int8-weight": {"quantize": "int8-weight"},
+    "int4-weight": {"quantize": "int4-weight"},
+    "KV cache int8": {"kv_cache_dtype": "int8"},
+    "int8, KV cache int8": {"quantize": "int8", "kv_cache_dtype": "int8"},
+    "int4-weight, KV cache int8": {"quantize": "int4-weight", "kv_cache_dtype": "int8"},
+    "prune 2:4": {"prune": "2:4"},
+    "prune 0.5": {"prune": "0.5"},
+    "prune 0.3": {"prune": "0.3"},
+}
+TIMED = ("bfloat16", "int8", "int8-weight", "int4-weight", "KV cache int8")
 _MAX_TOKENS = 512
+_LONG = (16, 4096)  # sequences and tokens of each
+_PREFILLED = 1024
+_MARKS = ("<!-- table -->\n", "<!-- end of table -->\n")
 
 
 @dataclass(frozen=True)
@@ -48,24 +66,41 @@ class Drift:
 def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    documents = _documents(arguments.documents)
-    drifts = {scheme: _drift(scheme, documents) for scheme in SCHEMES}
-    steps = _steps(arguments.model, arguments.batch, arguments.steps)
-    rows = []
-    for scheme in SCHEMES:
-        same = zip(drifts[scheme].likeliest, drifts[None].likeliest, strict=True)
-        rows.append(
-            {
-                "scheme": scheme or "bfloat16",
-                "perplexity": drifts[scheme].perplexity,
-                "agreement": statistics.fmean(a == b for a, b in same),
-                "step_ms": {batch: steps[scheme, batch] * 1e3 for batch in arguments.batch},
-            }
-        )
-        print(rows[-1])
+    result: dict[str, Any] = {"machine": describe_machine()}
+    if arguments.output and arguments.output.exists():
+        result |= json.loads(arguments.output.read_text())
+    if "drift" in arguments.parts:
+        result |= _all_drifts(arguments.documents)
+    if "speed" in arguments.parts:
+        result["machine"] = describe_machine()
+        result["speed"] = _speed(arguments)
     if arguments.output:
-        result = {"machine": describe_machine(), "places": len(drifts[None].likeliest)}
-        arguments.output.write_text(json.dumps(result | {"rows": rows}, indent=1) + "\n")
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    table = _table(result)
+    print(table)
+    if arguments.docs:
+        _fill_in(arguments.docs, table)
+
+
+# ---- drift
+
+
+def _all_drifts(num_documents: int) -> dict[str, Any]:
+    documents = _documents(num_documents)
+    drifts = {name: _drift(changes, documents) for name, changes in SCHEMES.items()}
+    reference = drifts["bfloat16"].likeliest
+    return {
+        "places": len(reference),
+        "drift": {
+            name: {
+                "perplexity": drift.perplexity,
+                "agreement": statistics.fmean(
+                    a == b for a, b in zip(drift.likeliest, reference, strict=True)
+                ),
+            }
+            for name, drift in drifts.items()
+        },
+    }
 
 
 def _documents(count: int) -> list[Example]:
@@ -75,20 +110,13 @@ def _documents(count: int) -> list[Example]:
     return list(itertools.islice((e for e in examples if len(e.ids) <= _MAX_TOKENS), count))
 
 
-def _drift(scheme: Any, documents: list[Example]) -> Drift:
+def _drift(changes: dict[str, Any], documents: list[Example]) -> Drift:
     runner, _ = load_runners(
-        EngineConfig(str(bundled_model_path()), device="cpu", quantize=scheme, cache_bytes=1 << 27)
+        EngineConfig(str(bundled_model_path()), device="cpu", cache_bytes=1 << 27, **changes)
     )
     losses, likeliest = [], []
     for example in documents:
-        sequence = Sequence(
-            "drift",
-            SamplingParams(max_tokens=1, seed=0),
-            example.ids[:1],
-            num_prompt_tokens=1,
-            block_table=list(range(_MAX_TOKENS // 16)),
-            row=0,
-        )
+        sequence = _sequence(example.ids[:1], list(range(_MAX_TOKENS // 16)), row=0)
         # What is proposed has logits at every place.
         batch = Batch(decodes=[sequence], proposals=[tuple(example.ids[1:])])
         logits = runner.run(batch).float()[:-1]
@@ -101,39 +129,148 @@ def _drift(scheme: Any, documents: list[Example]) -> Drift:
     return Drift(math.exp(statistics.fmean(losses)), likeliest)
 
 
-def _steps(model: str, batches: list[int], count: int) -> dict[tuple[Any, int], float]:
-    """Seconds of a decode step by scheme and batch, medians."""
-    folder = str(ensure_model(model))
-    engines = {
-        scheme: Engine(EngineConfig(folder, device="cpu", quantize=scheme, cache_bytes=1 << 29))
-        for scheme in SCHEMES
-    }
-    medians = {}
-    for batch in batches:
-        times: dict[Any, list[float]] = {scheme: [] for scheme in SCHEMES}
-        for engine in engines.values():
-            for i in range(batch):
-                prompt = tuple(random.Random(i).choices(range(300, 3800), k=64))
-                sampling = SamplingParams(max_tokens=count + 1, seed=0, temperature=0)
-                engine.add(SequenceRequest(f"{batch}/{i}", prompt, sampling))
+def _sequence(token_ids: list[int], blocks: list[int], row: int) -> Sequence:
+    return Sequence(
+        f"{row}",
+        SamplingParams(max_tokens=1, seed=0),
+        token_ids,
+        num_prompt_tokens=1,
+        block_table=blocks,
+        row=row,
+    )
+
+
+# ---- size and speed
+
+
+def _speed(arguments: argparse.Namespace) -> dict[str, Any]:
+    """By scheme: bytes, and medians of milliseconds."""
+    path = Path(arguments.model)
+    folder = str(path if path.is_dir() else ensure_model(arguments.model))
+    engines = {}
+    for name in TIMED:
+        config = EngineConfig(
+            folder, device="cpu", cache_bytes=1 << 30, prefix_cache=False, **SCHEMES[name]
+        )
+        engines[name] = Engine(config)
+    rows: dict[str, Any] = {name: _sizes(engine) for name, engine in engines.items()}
+    for name in TIMED:
+        rows[name]["decode_ms"] = {}
+    for batch in arguments.batch:
+        for name, milliseconds in _decode(engines, batch, arguments.steps).items():
+            rows[name]["decode_ms"][str(batch)] = milliseconds
+    for name, milliseconds in _prefill(engines).items():
+        rows[name]["prefill_ms"] = milliseconds
+    for name in ("bfloat16", "KV cache int8"):
+        rows[name]["long_ms"] = _long(engines.pop(name)._runner, arguments.steps // 2)
+    return rows
+
+
+def _sizes(engine: Engine) -> dict[str, Any]:
+    decoder = engine._runner._decoder  # type: ignore[attr-defined]
+    linears = [getattr(layer, name) for layer in decoder.layers
+               for name in ("qkv", "output", "gate_up", "down")]  # fmt: skip
+    weight_bytes = sum(linear.weight_bytes for linear in (*linears, decoder.head))
+    return {"weight_bytes": weight_bytes, "cache_tokens_per_gib": engine.token_capacity}
+
+
+def _request(key: str, num_tokens: int, new_tokens: int) -> SequenceRequest:
+    prompt = tuple(random.Random(key).choices(range(300, 3800), k=num_tokens))
+    return SequenceRequest(
+        key, prompt, SamplingParams(max_tokens=new_tokens, seed=0, temperature=0)
+    )
+
+
+def _decode(engines: dict[str, Engine], batch: int, count: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for engine in engines.values():
+        for i in range(batch):
+            engine.add(_request(f"{batch}/{i}", 64, count + 1))
+        engine.step()
+    for _ in range(count):
+        for name, engine in engines.items():
+            times[name].append(_milliseconds(engine.step))
+    for engine in engines.values():
+        while engine.has_unfinished:
             engine.step()
-        for _ in range(count):
-            for scheme, engine in engines.items():
-                started = time.perf_counter()
-                engine.step()
-                times[scheme].append(time.perf_counter() - started)
-        medians |= {(scheme, batch): statistics.median(times[scheme]) for scheme in SCHEMES}
-    return medians
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def _prefill(engines: dict[str, Engine]) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for rep in range(3):
+        for name, engine in engines.items():
+            engine.add(_request(f"prefill/{rep}", _PREFILLED, 1))
+            times[name].append(_milliseconds(engine.step))
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def _long(runner: Any, count: int) -> float:
+    """A decode step of long sequences, whose keys and values are made up."""
+    for layer in runner._pool.layers:
+        for x in runner._pool.tensors(layer):
+            x.random_(-99, 99) if x.dtype == torch.int8 else x.normal_()
+        for x in runner._pool.scales(layer) or ():
+            x.fill_(0.01)
+    num_sequences, length = _LONG
+    width = length // 16
+    batch = Batch(
+        decodes=[
+            _sequence([7] * length, list(range(i * width, (i + 1) * width)), row=i)
+            for i in range(num_sequences)
+        ]
+    )
+    return statistics.median(_milliseconds(lambda: runner.run(batch)) for _ in range(count))
+
+
+def _milliseconds(call: Any) -> float:
+    started = time.perf_counter()
+    call()
+    return (time.perf_counter() - started) * 1e3
+
+
+# ---- the table
+
+
+def _table(result: dict[str, Any]) -> str:
+    heading = ["", "perplexity", "same token", "weights, MiB", "tokens in 1 GiB of cache",
+               "decode of 1, ms", "of 8", "of 32", f"of {_LONG[0]} with {_LONG[1]:,} each",
+               f"prefill of {_PREFILLED:,}, ms"]  # fmt: skip
+    lines = [heading, ["---"] + ["--:"] * (len(heading) - 1)]
+    for name in SCHEMES:
+        drift = result.get("drift", {}).get(name)
+        speed = result.get("speed", {}).get(name, {})
+        cells = [name]
+        cells += [f"{drift['perplexity']:.4f}", f"{drift['agreement']:.1%}"] if drift else ["", ""]
+        cells.append(f"{speed['weight_bytes'] / 2**20:.0f}" if speed else "")
+        cells.append(f"{speed['cache_tokens_per_gib']:,}" if speed else "")
+        cells += [_cell(speed.get("decode_ms", {}).get(batch)) for batch in ("1", "8", "32")]
+        cells += [_cell(speed.get("long_ms")), _cell(speed.get("prefill_ms"))]
+        lines.append(cells)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def _cell(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:.1f}"
+
+
+def _fill_in(page: Path, table: str) -> None:
+    before, rest = page.read_text().split(_MARKS[0])
+    after = rest.split(_MARKS[1])[1]
+    page.write_text(before + _MARKS[0] + table + _MARKS[1] + after)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", type=int, default=300)
-    parser.add_argument("--model", default="qwen2-0.5b", choices=["qwen2-0.5b", "llama-tiny"])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--steps", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, help="write the results here as JSON")
+    option = parser.add_argument
+    option("--parts", nargs="+", default=["drift", "speed"], choices=["drift", "speed"])
+    option("--documents", type=int, default=300)
+    option("--model", default="qwen2-0.5b", help="a shape of models.py, or a folder")
+    option("--batch", type=int, nargs="+", default=[1, 8, 32])
+    option("--steps", type=int, default=15)
+    option("--threads", type=int, default=2)
+    option("--output", type=Path, help="JSON; a part that is not run stays as it was")
+    option("--docs", type=Path, help="the page whose table is written anew")
     return parser.parse_args()
 
 

@@ -80,6 +80,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             device=arguments.device,
             dtype=arguments.dtype,
             quantize=arguments.quantize,
+            prune=arguments.prune,
             kv_cache_dtype=arguments.kv_cache_dtype,
             block_size=arguments.block_size,
             cache_bytes=None if cache is None else int(cache * _GIB),
@@ -216,6 +217,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     option("--max-model-length", type=_count, help="tokens of prompt and output together")
     option("--cache-gib", type=_positive, help="size of the KV pool; unset: a share of the memory")
+    option(
+        "--prune",
+        metavar="SHARE",
+        help="set so much of each layer's weights to zero at load, such as 0.5, or 2:4",
+    )
     option(
         "--kv-cache-dtype",
         choices=get_args(CacheDtype),

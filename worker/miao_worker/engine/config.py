@@ -21,6 +21,8 @@ class EngineConfig:
     quantize: what the linear layers are rounded to at load. "int8": weights and activations,
         "int8-weight" and "int4-weight": weights alone; "fp8": weights and activations to
         8-bit floats, on GPUs that have them.
+    prune: the share of the linear layers' weights to set to zero at load, such as "0.5", the
+        smallest of each layer; "2:4": two of every four.
     kv_cache_dtype: what the KV pool holds. "auto": the activations' dtype; "int8": rounded,
         with a scale for each token and head, so that the same memory holds more tokens.
     cache_bytes: size of the KV pool; None takes a share of the free memory.
@@ -45,6 +47,7 @@ class EngineConfig:
     device: str | None = None
     dtype: str = "auto"
     quantize: Quantization | None = None
+    prune: str | None = None
     kv_cache_dtype: CacheDtype = "auto"
     block_size: int = 16
     cache_bytes: int | None = None

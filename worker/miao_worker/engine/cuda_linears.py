@@ -5,6 +5,8 @@ int8-weight  `_weight_int8pack_mm`, in builds of torch that have it for CUDA
 int4-weight  `_weight_int4pack_mm` (tinygemm): reads a quarter of the bytes, from 8.0
 fp8          `_scaled_mm` with a scale for each row, from 9.0
 
+A model that was pruned 2:4 gets semi-structured sparse products, from 8.0.
+
 Activations are bfloat16. The rounding of a row knows nothing of the other rows.
 """
 
@@ -86,6 +88,25 @@ def _check(capability: tuple[int, int], quantize: Quantization) -> None:
 
 def _has_int8_weight_product() -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key("aten::_weight_int8pack_mm", "CUDA")
+
+
+def skips_zeros(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this GPU's products gain by weights of which two of every four are zero."""
+    capability = torch.cuda.get_device_capability(device)
+    return capability >= (8, 0) and dtype in (torch.bfloat16, torch.float16)
+
+
+def sparse_scheme(dtype: torch.dtype) -> LinearScheme:
+    """For a model that was pruned 2:4; its head was not."""
+    return LinearScheme(dtype, sparse_linear, head=PlainLinear, skips_zeros=True)
+
+
+def sparse_linear(weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """Two of every four inputs are zero and left out. Shapes: weight (out, in), bias (out,)."""
+    if weight.shape[0] % 32 or weight.shape[1] % 64:
+        return PlainLinear(weight, bias)
+    sparse = torch.sparse.to_sparse_semi_structured(weight.contiguous())
+    return PlainLinear(sparse, bias)
 
 
 def int8_linear(weight: Tensor, bias: Tensor | None) -> nn.Module:

@@ -32,6 +32,7 @@ from miao_worker.engine.memory import pool_blocks
 from miao_worker.engine.model_probe import ModelFacts, probe
 from miao_worker.engine.packing import BlockTables, Packer, token_ids_of
 from miao_worker.engine.paged_batch import PagedBatch
+from miao_worker.engine.pruning import check_prune, prune_model, say_effect
 from miao_worker.engine.quantization import choose_scheme
 from miao_worker.engine.speculation.settings import check_speculation
 
@@ -85,7 +86,10 @@ class _Loaded:
     def of(cls, config: EngineConfig, device: torch.device) -> _Loaded:
         model = load_model(config, device)
         facts = probe(model, config.model)
-        scheme = choose_scheme(model, config.quantize, config.cpu_kernels)
+        share = None if config.prune is None else prune_model(model, config.prune)
+        scheme = choose_scheme(model, config.quantize, config.cpu_kernels, config.prune)
+        if config.prune is not None and share is not None:
+            say_effect(config.prune, share, are_skipped=scheme is not None and scheme.skips_zeros)
         if scheme is not None:
             facts = replace(facts, dtype=scheme.activations)
         facts = replace(facts, is_cache_rounded=config.kv_cache_dtype == "int8")
@@ -130,6 +134,8 @@ class _Loaded:
                     fused.adapt(modules, adaptation, activation_of(model.config))
                 return fused
             model = load_model(config, model.device)  # it was taken apart
+            if config.prune is not None:
+                prune_model(model, config.prune)
         if self.scheme is not None:
             self.scheme.replace_in(model)
         if adaptation is not None:
@@ -149,6 +155,7 @@ class _Loaded:
 
 def _check_settings(config: EngineConfig) -> None:
     check_speculation(config)
+    check_prune(config.prune)
     for name in _AT_LEAST_ONE:
         value = getattr(config, name)
         if value is not None and value < 1:

@@ -11,7 +11,10 @@ from miao_worker.engine.cpu.linears import LinearScheme
 
 
 def choose_scheme(
-    model: PreTrainedModel, quantize: Quantization | None, cpu_kernels: bool = True
+    model: PreTrainedModel,
+    quantize: Quantization | None,
+    cpu_kernels: bool = True,
+    prune: str | None = None,
 ) -> LinearScheme | None:
     """The layers to put in place of the model's; None where its own are as good.
 
@@ -20,4 +23,8 @@ def choose_scheme(
     """
     if model.device.type == "cpu":
         return linears.choose_scheme(model, quantize, cpu_kernels)
-    return None if quantize is None else cuda_linears.scheme(model.device, quantize)
+    if quantize is not None:
+        return cuda_linears.scheme(model.device, quantize)
+    if prune == "2:4" and cuda_linears.skips_zeros(model.device, model.dtype):
+        return cuda_linears.sparse_scheme(model.dtype)
+    return None

@@ -530,11 +530,8 @@ static void attend(const Layer *l, const Step *step, int64_t sequence, int64_t t
             }
             if (num_tokens == 1) bring(l->values, tile, dim, stored);
             if (l->key_scales) {
-                char *values = (char *)s->values + t * TILE * dim * size;
-                widen_run((const uint8_t *)l->values + tile, values, TILE * dim, (int)l->dtype);
                 widen_run((const uint8_t *)l->keys + tile, s->key_tile, TILE * dim, (int)l->dtype);
-                memcpy(s->value_scales + t * TILE, l->value_scales + tile / dim, TILE * 4);
-                keys = (const char *)s->key_tile, value_tiles[t] = values;
+                keys = (const char *)s->key_tile;
             }
             if (l->dtype == BFLOAT16)
                 scores_bf16((const bf16 *const *)row_queries, rows, (const bf16 *)keys, dim,
@@ -542,8 +539,13 @@ static void attend(const Layer *l, const Step *step, int64_t sequence, int64_t t
             else
                 scores_f32((const float *const *)row_queries, rows, (const float *)keys, dim,
                            s->scores + t * TILE);
-            if (l->key_scales)
+            if (l->key_scales) {
+                char *values = (char *)s->values + t * TILE * dim * size;
                 scale_scores(s->scores + t * TILE, rows, l->key_scales + tile / dim);
+                widen_run((const uint8_t *)l->values + tile, values, TILE * dim, (int)l->dtype);
+                memcpy(s->value_scales + t * TILE, l->value_scales + tile / dim, TILE * 4);
+                value_tiles[t] = values;
+            }
         }
         for (int r = 0; r < rows; r++) soften(l, s, r, first, count, start + r / group);
         if (l->key_scales) scale_weights(l, s, rows, count);

@@ -120,6 +120,7 @@ class LinearScheme:
     activations: torch.dtype
     linear: LinearFactory
     is_rounded: bool = False  # to less than the activations' precision
+    skips_zeros: bool = False  # of weights that were pruned
     widens: bool = False  # 16-bit weights under float32 activations
     gated: Callable[[Tensor, Tensor | None, str], nn.Module] | None = None
     head: LinearFactory | None = None

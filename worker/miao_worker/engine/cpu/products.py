@@ -54,6 +54,7 @@ class ProductLinear(nn.Module):
         functions.pack(values, gate is not None, packed)
         padded_bias = None if bias is None else bias.float()[order].contiguous()
         self._kept = (packed, scales, sums, padded_bias)
+        self.weight_bytes = packed.nbytes + sum(x.nbytes for x in (scales, sums) if x is not None)
         self._scratch_bytes = self.in_features + 4 if is_int8 else 0  # a row
         self._struct = ProductStruct(
             self.in_features,

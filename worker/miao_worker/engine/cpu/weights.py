@@ -100,6 +100,7 @@ class WeightLinear(nn.Module):
         )
         padded_bias = None if bias is None else bias.float()[order].contiguous()
         self._kept = (packed, scales, padded_bias)
+        self.weight_bytes = packed.nbytes + (0 if scales is None else scales.nbytes)
         plain = ProductStruct(
             self.in_features,
             rows,
