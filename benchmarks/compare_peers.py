@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from machine import describe_machine
+from models import ensure_model
 from workloads import WORKLOADS, service
 
 _PEERS = ("hf", "vllm", "openvino")
@@ -55,7 +56,7 @@ def main() -> None:
     names = ["miao", *(peer.partition(":")[0] for peer in arguments.peer)]
     rates: Rates = {workload: {name: [] for name in names} for workload in workloads}
     quantize = "int8" if arguments.precision == "int8" else None
-    with _peers(arguments) as peers, service(arguments.model, quantize) as ours:
+    with _peers(arguments) as peers, service(str(ensure_model(arguments.model)), quantize) as ours:
         runs = {"miao": lambda prompts, new: ours(prompts, new).total}
         runs |= {peer.name: peer.seconds for peer in peers}
         for run in runs.values():

@@ -22,14 +22,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from machine import describe_machine
 from models import ensure_model
 
-from miao_client import Client
+from miao_client import Client, Timings
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.engine import Engine
 from miao_worker.engine.types import SamplingParams, SequenceRequest
@@ -64,11 +64,17 @@ WORKLOADS = {
 
 @dataclass
 class Run:
-    """Seconds: of all, to each first token, and between tokens on average."""
+    """Seconds: of all, to each first token, and between tokens on average.
+
+    queued, answered: of the service alone, from acceptance until a worker took each
+    generation, and until its first token was written.
+    """
 
     total: float
     first: list[float]
     between: list[float]
+    queued: list[float] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
 
 
 Runner = Callable[[list[list[int]], int], Run]
@@ -81,7 +87,7 @@ def main() -> None:
     with (
         _engine(arguments)
         if arguments.engine
-        else service(arguments.model, arguments.quantize) as run
+        else service(str(ensure_model(arguments.model)), arguments.quantize) as run
     ):
         for name in ("c1", "c8"):
             run(WORKLOADS[name].draw("warm"), 8)
@@ -118,24 +124,24 @@ def _line(workload: Workload, runs: list[Run]) -> str:
 
 
 @contextmanager
-def service(model: str, quantize: str | None = None) -> Iterator[Runner]:
-    """The whole service on one of the benchmarks' models, with the SDK as its load."""
-    options = ["--model", str(ensure_model(model)), "--max-model-length", str(MAX_LENGTH)]
+def service(model: str | None, quantize: str | None = None) -> Iterator[Runner]:
+    """A stack of its own, called through the SDK; the bundled model where none is named."""
+    options = ["--model", model, "--max-model-length", str(MAX_LENGTH)] if model else []
     if quantize:
         options += ["--quantize", quantize]
     stack = Stack(StackSettings("127.0.0.1:0", options), lambda *_: None)
     stack.start()
     try:
         with Client(stack.address) as client:
-            yield lambda prompts, new_tokens: _call_all(client, prompts, new_tokens)
+            yield lambda prompts, new_tokens: call_all(client, prompts, new_tokens)
     finally:
         stack.stop()
 
 
-def _call_all(client: Client, prompts: list[list[int]], new_tokens: int) -> Run:
+def call_all(client: Client, prompts: list[list[int]], new_tokens: int) -> Run:
     started = time.perf_counter()
 
-    def call(prompt: list[int]) -> tuple[float, float, int]:
+    def call(prompt: list[int]) -> tuple[float, float, int, Timings]:
         stream = client.generate(prompt, max_tokens=new_tokens, temperature=0, ignore_eos=True)
         first = last = 0.0
         count = 0
@@ -143,16 +149,20 @@ def _call_all(client: Client, prompts: list[list[int]], new_tokens: int) -> Run:
             last = time.perf_counter()
             first = first or last
             count += len(chunk.token_ids)
-        return first, last, count
+        timings = stream.result().timings
+        assert timings is not None
+        return first, last, count, timings
 
     with ThreadPoolExecutor(len(prompts)) as pool:
         results = list(pool.map(call, prompts))
     total = time.perf_counter() - started
-    assert all(count == new_tokens for _, _, count in results)
+    assert all(count == new_tokens for _, _, count, _ in results)
     return Run(
         total,
-        [first - started for first, _, _ in results],
-        [(last - first) / (new_tokens - 1) for first, last, _ in results],
+        [first - started for first, _, _, _ in results],
+        [(last - first) / (new_tokens - 1) for first, last, _, _ in results],
+        [timings.queued_seconds or 0.0 for *_, timings in results],
+        [timings.first_token_seconds or 0.0 for *_, timings in results],
     )
 
 
