@@ -8,10 +8,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from miao_worker import cli, engine_host
-from miao_worker.engine.config import EngineConfig
 
 
-def run_scripted(connection: Connection[Any, Any], config: EngineConfig, name: str) -> None:
+def run_scripted(connection: Connection[Any, Any], *arguments: Any) -> None:
     """As `engine_host.run`, with an engine whose tokens are replaced by those of the prompt."""
     from miao_worker.engine import engine, types
 
@@ -34,7 +33,7 @@ def run_scripted(connection: Connection[Any, Any], config: EngineConfig, name: s
             )
 
     engine.Engine = ScriptedEngine  # type: ignore[misc]
-    run_engine(connection, config, name)
+    run_engine(connection, *arguments)
 
 
 run_engine = engine_host.run
