@@ -14,6 +14,8 @@ from miao_service.formats.process import LENGTH
 
 MAX_SECONDS = 3.0  # to compile one format
 _START_SECONDS = 30.0
+# A fork of a process with gRPC's threads dies now and then before it is another program.
+_MAX_STARTS = 4
 _MAX_KEPT = 256  # formats whose answer is known
 
 
@@ -79,14 +81,22 @@ class FormatCompiler:
     async def _start(self) -> None:
         if self._process is not None and self._process.returncode is None:
             return
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "miao_service.formats.process"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,  # it may quote a caller's text
-        )
-        async with asyncio.timeout(_START_SECONDS):
-            await self._send(pb.ResponseFormat(regex="a").SerializeToString())
+        for _ in range(_MAX_STARTS):
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "miao_service.formats.process"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,  # it may quote a caller's text
+            )
+            try:
+                async with asyncio.timeout(_START_SECONDS):
+                    await self._send(pb.ResponseFormat(regex="a").SerializeToString())
+                return
+            except BaseException as error:
+                await self.close()
+                if not isinstance(error, RuntimeError | OSError | asyncio.IncompleteReadError):
+                    raise
+        raise ChildProcessError("the process that compiles formats does not start")
 
     @staticmethod
     def _has_ended(process: asyncio.subprocess.Process) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -64,3 +67,21 @@ async def test_no_format_takes_longer_than_it_may(
     with contextlib.suppress(InvalidRequestError):
         await compiler.compile(format_, PATH)
     assert time.monotonic() - started < 20  # 3 s, on a machine that does nothing else
+
+
+async def test_a_process_that_dies_at_its_start_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = asyncio.create_subprocess_exec
+    dying = [[sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"]] * 2
+
+    async def start_badly(*command: str, **pipes: Any) -> asyncio.subprocess.Process:
+        return await start(*(dying.pop() if dying else command), **pipes)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_badly)
+    compiler = FormatCompiler()
+    try:
+        assert await compiler.compile(pb.ResponseFormat(regex="ab"), "f")
+        assert not dying
+    finally:
+        await compiler.close()
