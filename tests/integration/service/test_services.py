@@ -106,7 +106,7 @@ async def test_health_knows_the_front_its_services_and_its_models(
         pass
     expected = {"": SERVING, "tiny": SERVING, "idle": NOT_SERVING}
     expected |= {"miao.v1.GenerationService": SERVING, "miao.v1.ModelService": SERVING}
-    expected |= {"miao.v1.UnderstandingService": SERVING}
+    expected |= {"miao.v1.UnderstandingService": SERVING, "miao.v1.ScoreService": SERVING}
     for service, status in expected.items():
         response = await stub.Check(health_pb2.HealthCheckRequest(service=service))
         assert response.status == status, service
@@ -143,6 +143,7 @@ async def test_reflection_describes_the_contract(front: Any) -> None:
     assert {service.name for service in listed.list_services_response.service} == {
         "miao.v1.GenerationService",
         "miao.v1.ModelService",
+        "miao.v1.ScoreService",
         "miao.v1.UnderstandingService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",

@@ -99,7 +99,11 @@ def test_ends_that_a_restart_of_redis_lost_are_written_again(
 ) -> None:
     whole, tail = queue.submit([1, 2, 3], max_tokens=200), queue.submit([4, 5, 6], max_tokens=400)
     queue.wait(tail, lambda record: record.tokens > 20)
-    kept = {key: queue.redis.dump(key) for key in (keys.generation(tail), keys.journal(tail))}
+    names = (keys.generation(tail), keys.journal(tail))
+    with queue.redis.pipeline() as pipeline:  # both in the same moment
+        for name in names:
+            pipeline.dump(name)
+        kept = dict(zip(names, pipeline.execute(), strict=True))
     ended = {generation_id: queue.wait_finished(generation_id) for generation_id in (whole, tail)}
     queue.redis.delete(keys.generation(whole), keys.journal(whole))
     for key, value in kept.items():
