@@ -184,7 +184,7 @@ class Attack:
 
 
 def _right(method: MethodDescriptor, values: Values) -> Message:
-    """A request that the service takes."""
+    """A request that the service takes; encoders, which are not there, it refuses by model."""
     message: Any = GetMessageClass(method.input_type)()
     known = values.rng.choice(values.known) if values.known else "none"
     match message:
@@ -196,6 +196,13 @@ def _right(method: MethodDescriptor, values: Values) -> Message:
             pass
         case models.GetModelRequest():
             message.name = "tiny"
+        case understanding.EmbedRequest():
+            message.inputs.append("hello")
+        case understanding.ClassifyRequest():
+            message.inputs.add(text="hello")
+        case understanding.RerankRequest():
+            message.query = "hello"
+            message.documents.append("world")
         case _:
             message.generation_id = known
     return message  # type: ignore[no-any-return]
