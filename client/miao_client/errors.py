@@ -79,6 +79,11 @@ class InvalidRequestError(MiaoError):
         super().__init__(message)
         self.violations = tuple(violations)
 
+    @classmethod
+    def of(cls, field: str, rule: str) -> InvalidRequestError:
+        """One field is wrong, and what it must be."""
+        return cls(f"{field} {rule}.", violations=[FieldViolation(field, rule)])
+
 
 class NotFoundError(MiaoError):
     """What the request names is not there."""

@@ -14,7 +14,7 @@ from google.protobuf.message import Message as ProtobufMessage
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as service_pb
 from miao_client import tools as tools_of
-from miao_client.errors import FieldViolation, InvalidRequestError
+from miao_client.errors import InvalidRequestError
 from miao_client.formats import ResponseFormat, write_format
 from miao_client.prompts import Prompt, write_prompt
 from miao_client.tools import Tool, ToolChoice, write_tools
@@ -163,7 +163,9 @@ def submission(
         spec.tool_choice.CopyFrom(_tool_choice(tool_choice))
     if enable_thinking is not None:
         if not spec.HasField("chat"):
-            raise _invalid("spec.chat.enable_thinking", "needs a list of messages as the prompt")
+            raise InvalidRequestError.of(
+                "spec.chat.enable_thinking", "needs a list of messages as the prompt"
+            )
         spec.chat.enable_thinking = enable_thinking
     request = service_pb.GenerateRequest(spec=spec)
     _set(request, "", request_id=uuid.uuid4().hex if request_id is None else request_id)
@@ -189,13 +191,13 @@ _LEAVING: dict[OnDisconnect | None, pb.OnDisconnect] = {
 def check_timeout(seconds: float | None, field: str) -> None:
     """Refuse a timeout that is over before it begins; None is no timeout."""
     if seconds is not None and not 0 < seconds <= LONGEST_SECONDS:
-        raise _invalid(field, "must be above 0 and at most 24 hours")
+        raise InvalidRequestError.of(field, "must be above 0 and at most 24 hours")
 
 
 def check_follow(after: int, timeout: float | None) -> None:
     """Refuse a place in a stream that there cannot be."""
     if not 0 <= after < 2**64:
-        raise _invalid("after_sequence_number", "must be from 0 to 2^64 - 1")
+        raise InvalidRequestError.of("after_sequence_number", "must be from 0 to 2^64 - 1")
     check_timeout(timeout, "timeout")
 
 
@@ -209,7 +211,9 @@ def _set(message: ProtobufMessage, path: str, **values: object) -> None:
         try:
             setattr(message, name, value)
         except ValueError as error:  # a negative or too large number, or not valid Unicode
-            raise _invalid(f"{path}.{name}".lstrip("."), f"does not fit: {error}") from None
+            raise InvalidRequestError.of(
+                f"{path}.{name}".lstrip("."), f"does not fit: {error}"
+            ) from None
 
 
 def _extend(spec: pb.GenerationSpec, name: str, values: Sequence[object] | None) -> None:
@@ -218,7 +222,7 @@ def _extend(spec: pb.GenerationSpec, name: str, values: Sequence[object] | None)
     try:
         getattr(spec, name).extend(values)
     except ValueError as error:
-        raise _invalid(f"spec.{name}", f"does not fit: {error}") from None
+        raise InvalidRequestError.of(f"spec.{name}", f"does not fit: {error}") from None
 
 
 def _set_bias(sampling: pb.Sampling, bias: Mapping[int, float] | None) -> None:
@@ -226,7 +230,7 @@ def _set_bias(sampling: pb.Sampling, bias: Mapping[int, float] | None) -> None:
         for token_id, value in (bias or {}).items():
             sampling.logit_bias[token_id] = value
     except ValueError as error:
-        raise _invalid("spec.sampling.logit_bias", f"does not fit: {error}") from None
+        raise InvalidRequestError.of("spec.sampling.logit_bias", f"does not fit: {error}") from None
 
 
 def _set_format(spec: pb.GenerationSpec, response_format: ResponseFormat | None) -> None:
@@ -235,7 +239,7 @@ def _set_format(spec: pb.GenerationSpec, response_format: ResponseFormat | None)
     try:
         write_format(spec.response_format, response_format)
     except ValueError as error:
-        raise _invalid("spec.response_format", f"does not fit: {error}") from None
+        raise InvalidRequestError.of("spec.response_format", f"does not fit: {error}") from None
 
 
 def _set_duration(duration: Duration, field: str, seconds: float | None) -> None:
@@ -249,7 +253,9 @@ def _tool_choice(choice: ToolChoice | str | Tool) -> pb.ToolChoice:
         return tools_of.tool_choice(choice)
     except ValueError:
         allowed = ", ".join(f'"{member.value}"' for member in ToolChoice)
-        raise _invalid("spec.tool_choice", f"must be one of {allowed}, or a Tool") from None
+        raise InvalidRequestError.of(
+            "spec.tool_choice", f"must be one of {allowed}, or a Tool"
+        ) from None
 
 
 def choice(kind: type[_Choice], value: str, field: str) -> _Choice:
@@ -258,8 +264,4 @@ def choice(kind: type[_Choice], value: str, field: str) -> _Choice:
         return kind(value)
     except ValueError:
         allowed = ", ".join(f'"{member.value}"' for member in kind)
-        raise _invalid(field, f"must be one of {allowed}") from None
-
-
-def _invalid(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{field} {rule}.", violations=[FieldViolation(field, rule)])
+        raise InvalidRequestError.of(field, f"must be one of {allowed}") from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
 from miao.v1 import generation_pb2 as pb
-from miao_client.errors import FieldViolation, InvalidRequestError
+from miao_client.errors import InvalidRequestError
 from miao_client.tools import ToolCall
 
 
@@ -87,7 +87,7 @@ def write_text(target: _TextInput, prompt: object, path: str = "") -> None:
             f"not {type(prompt).__name__}"
         )
     if len(prompt) == 0:
-        raise _invalid(f"{prefix}prompt", "must not be an empty list")
+        raise InvalidRequestError.of(f"{prefix}prompt", "must not be an empty list")
     for index, message in enumerate(prompt):
         target.chat.messages.append(_message(message, f"{prefix}chat.messages[{index}]"))
 
@@ -98,11 +98,11 @@ def _is_list(prompt: object) -> TypeGuard[Sequence[object]]:
 
 def _write_token_ids(spec: pb.GenerationSpec, ids: Sequence[object]) -> None:
     if len(ids) == 0:
-        raise _invalid("spec.token_ids.ids", "must hold at least one token id")
+        raise InvalidRequestError.of("spec.token_ids.ids", "must hold at least one token id")
     try:
         spec.token_ids.ids.extend(ids)  # type: ignore[arg-type]  # checked by protobuf
     except ValueError:
-        raise _invalid("spec.token_ids.ids", "must be from 0 to 4294967295") from None
+        raise InvalidRequestError.of("spec.token_ids.ids", "must be from 0 to 4294967295") from None
 
 
 def _message(message: object, path: str) -> pb.ChatMessage:
@@ -111,7 +111,7 @@ def _message(message: object, path: str) -> pb.ChatMessage:
     elif not isinstance(message, Message):
         raise TypeError(f"a message must be a dict or a Message, not {type(message).__name__}")
     if message.role not in _ROLES:
-        raise _invalid(f"{path}.role", _ROLE_RULE)
+        raise InvalidRequestError.of(f"{path}.role", _ROLE_RULE)
     return pb.ChatMessage(
         role=_ROLES[message.role],
         content=message.content,
@@ -130,12 +130,8 @@ _FIELDS = frozenset(field.name for field in fields(Message))
 def _of_fields(message: Mapping[str, Any], path: str) -> Message:
     for name in message:
         if name not in _FIELDS:
-            raise _invalid(f"{path}.{name}", "is not a field of a message")
+            raise InvalidRequestError.of(f"{path}.{name}", "is not a field of a message")
     for name in ("role", "content"):
         if name not in message:
-            raise _invalid(f"{path}.{name}", "must be set")
+            raise InvalidRequestError.of(f"{path}.{name}", "must be set")
     return Message(**message)
-
-
-def _invalid(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{field} {rule}.", violations=[FieldViolation(field, rule)])

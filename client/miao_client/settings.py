@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from miao_client.errors import FieldViolation, InvalidRequestError
+from miao_client.errors import InvalidRequestError
 from miao_client.options import GenerateOptions, check_timeout
 
 DEFAULT_TARGET = "localhost:50051"
@@ -89,14 +89,16 @@ def _targets(target: str | Sequence[str]) -> tuple[str, ...]:
         target = [target] if single else target.split(",")
     targets = tuple(name.strip() for name in target if name.strip())
     if not targets:
-        raise _invalid("target", "must name at least one address, such as localhost:50051")
+        raise InvalidRequestError.of(
+            "target", "must name at least one address, such as localhost:50051"
+        )
     return targets
 
 
 def _check_not_negative(**settings: float) -> None:
     for name, value in settings.items():
         if not value >= 0:  # NaN too
-            raise _invalid(name, "must be a number of seconds, at least 0")
+            raise InvalidRequestError.of(name, "must be a number of seconds, at least 0")
 
 
 def _seconds(text: str | None) -> float | None:
@@ -105,8 +107,4 @@ def _seconds(text: str | None) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise _invalid("MIAO_TIMEOUT", "must be a number of seconds") from None
-
-
-def _invalid(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{field} {rule}.", violations=[FieldViolation(field, rule)])
+        raise InvalidRequestError.of("MIAO_TIMEOUT", "must be a number of seconds") from None

@@ -12,9 +12,9 @@ from google.protobuf.message import Message
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import understanding_pb2 as understanding_pb
 from miao.v1 import understanding_service_pb2 as rpc
-from miao_client.errors import FieldViolation, InvalidRequestError, ModelNotFoundError
+from miao_client.errors import InvalidRequestError, ModelNotFoundError
 from miao_client.methods import Method, Operation
-from miao_client.options import Priority, check_timeout
+from miao_client.options import PRIORITIES, Priority, check_timeout, choice
 from miao_client.responses import timings_of
 from miao_client.understanding_results import (
     Classification,
@@ -70,7 +70,6 @@ class RerankOptions(UnderstandOptions, total=False):
 
 ClassifyInputs: TypeAlias = str | Sequence[str | tuple[str, str]]
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
 _Request = TypeVar("_Request", rpc.EmbedRequest, rpc.ClassifyRequest, rpc.RerankRequest)
 
 
@@ -127,9 +126,9 @@ def _handled(request: _Request, options: UnderstandOptions) -> _Request:
     handling = request.handling
     handling.on_disconnect = pb.ON_DISCONNECT_CONTINUE
     if (overlong := options.get("overlong")) is not None:
-        request.overlong = _OVERLONG[_choice(Overlong, overlong, "overlong")]
+        request.overlong = _OVERLONG[choice(Overlong, overlong, "overlong")]
     if (priority := options.get("priority")) is not None:
-        handling.priority = _PRIORITIES[_choice(Priority, priority, "handling.priority")]
+        handling.priority = PRIORITIES[choice(Priority, priority, "handling.priority")]
     check_timeout(options.get("timeout"), "timeout")
     if (seconds := options.get("queue_timeout")) is not None:
         check_timeout(seconds, "handling.queue_timeout")
@@ -140,11 +139,6 @@ def _handled(request: _Request, options: UnderstandOptions) -> _Request:
 _OVERLONG = {
     Overlong.REFUSE: understanding_pb.OVERLONG_REFUSE,
     Overlong.CUT: understanding_pb.OVERLONG_CUT,
-}
-_PRIORITIES = {
-    Priority.LOW: pb.PRIORITY_LOW,
-    Priority.NORMAL: pb.PRIORITY_NORMAL,
-    Priority.HIGH: pb.PRIORITY_HIGH,
 }
 
 
@@ -197,23 +191,11 @@ def _set(message: Message, **values: object) -> None:
         try:
             setattr(message, name, value)
         except ValueError as error:  # a negative or too large number, or not valid Unicode
-            raise _invalid(name, f"does not fit: {error}") from None
+            raise InvalidRequestError.of(name, f"does not fit: {error}") from None
 
 
 def _extend(message: Message, name: str, values: Sequence[str]) -> None:
     try:
         getattr(message, name).extend(values)
     except ValueError as error:
-        raise _invalid(name, f"does not fit: {error}") from None
-
-
-def _choice(kind: type[_Choice], value: str, field: str) -> _Choice:
-    try:
-        return kind(value)
-    except ValueError:
-        allowed = ", ".join(f'"{member.value}"' for member in kind)
-        raise _invalid(field, f"must be one of {allowed}") from None
-
-
-def _invalid(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{field} {rule}.", violations=[FieldViolation(field, rule)])
+        raise InvalidRequestError.of(name, f"does not fit: {error}") from None

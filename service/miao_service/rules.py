@@ -165,15 +165,6 @@ class Mapped:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsupported:
-    """A field that is not honoured yet: refused unless empty."""
-
-    def check(self, value: Any, path: str) -> Iterator[Violation]:
-        if value or isinstance(value, Message):
-            yield Violation(path, "not supported yet: leave it unset")
-
-
-@dataclass(frozen=True, slots=True)
 class Fields:
     """A message: a rule for each field, and oneofs of which one must be set."""
 

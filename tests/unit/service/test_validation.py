@@ -21,7 +21,7 @@ from miao.v1 import (
 from miao.v1 import generation_service_pb2 as rpc
 from miao_service import validation
 from miao_service.errors import InvalidRequestError
-from miao_service.rules import Between, Fields, Mapped, Repeated, Rule, Seconds, Unsupported
+from miao_service.rules import Between, Fields, Mapped, Repeated, Rule, Seconds
 
 
 def nested(rule: Rule) -> Rule:
@@ -32,13 +32,14 @@ def unruled(descriptor: Descriptor, fields: Fields) -> list[str]:
     """The fields of a message, and of those below it, that no rule speaks of."""
     missing = []
     for field in descriptor.fields:
-        rule = nested(fields.rules.get(field.name, Unsupported()))
         if field.name not in fields.rules:
             missing.append(field.full_name)
-        elif isinstance(rule, Fields):
+            continue
+        rule = nested(fields.rules[field.name])
+        if isinstance(rule, Fields):
             missing += unruled(field.message_type, rule)
         elif field.type == FieldDescriptor.TYPE_MESSAGE and not isinstance(
-            rule, Mapped | Seconds | Unsupported
+            rule, Mapped | Seconds
         ):  # looked at as a whole, a message would hide fields
             missing.append(field.full_name)
     return missing
