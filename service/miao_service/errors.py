@@ -1,6 +1,10 @@
 """What a call can be refused with.
 
 FrontError
+├── NoCredentialsError       UNAUTHENTICATED     the caller shows nothing
+├── BadCredentialsError      UNAUTHENTICATED     what it shows is not valid; never why
+│   └── ExpiredCredentialsError  UNAUTHENTICATED they were valid, and are no longer
+├── MissingScopeError        PERMISSION_DENIED   the credentials are not for this
 ├── InvalidRequestError      INVALID_ARGUMENT    a field, and its limit
 ├── ModelNotFoundError       NOT_FOUND           with the models there are
 ├── GenerationNotFoundError  NOT_FOUND           unknown, another tenant's, or expired
@@ -83,6 +87,51 @@ class FrontError(Exception):
             packed.Pack(detail)
             status.details.append(packed)
         return status
+
+
+class NoCredentialsError(FrontError):
+    """The front asks who calls, and the caller does not say."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "NO_CREDENTIALS"
+
+    def __init__(self) -> None:
+        super().__init__("this service must know who calls, and the call has no credentials")
+
+
+class BadCredentialsError(FrontError):
+    """Nobody is known by these credentials. Never says what of them is wrong."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "BAD_CREDENTIALS"
+
+    def __init__(self, message: str = "the credentials are not valid") -> None:
+        super().__init__(message)
+
+
+class ExpiredCredentialsError(BadCredentialsError):
+    """They are genuine, and their time is over."""
+
+    reason = "EXPIRED_CREDENTIALS"
+
+    def __init__(self) -> None:
+        super().__init__("the credentials have expired")
+
+
+class MissingScopeError(FrontError):
+    """The caller is known, and may not do this."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = "MISSING_SCOPE"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"the credentials lack the scope {scope!r}, which this call needs")
+        self._scope = scope
+
+    def details(self) -> list[Message]:
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)
+        info.metadata["scope"] = self._scope
+        return [info]
 
 
 class InvalidRequestError(FrontError):

@@ -23,6 +23,8 @@ from miao.v1 import (
 from miao_queue.connection import connect_async
 from miao_queue.store import GenerationStore
 from miao_service.abandonment import Abandonment
+from miao_service.auth.authenticator import EVERYBODY, Authenticator
+from miao_service.auth.gate import GateInterceptor
 from miao_service.decoding import DecodingInterceptor
 from miao_service.errors import DrainingError
 from miao_service.faults import describe
@@ -59,7 +61,7 @@ _EXPIRE_SECONDS = 1.0  # between two looks for what has waited too long
 class Front:
     """One process's front. `start`, then `drain`, then it is over."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, authenticator: Authenticator = EVERYBODY) -> None:
         front_id = f"front-{secrets.token_hex(8)}"
         self._settings = settings
         # Each has connections of its own, so that a burst of calls stops neither
@@ -71,6 +73,7 @@ class Front:
         )
         self._clients = (commands, journals, looks)
         self.catalog = ModelCatalog(looks, settings.forget_model_seconds)
+        self._authenticator = authenticator
         self._formats = FormatCompiler()
         self._waiting = GenerationStore(looks, front_id)
         self.reader = JournalReader(
@@ -153,13 +156,14 @@ class Front:
         if age:
             # No grace is set: streams on the old connection end in their own time.
             options.append(("grpc.max_connection_age_ms", int(age * 1000)))
-        server = grpc.aio.server(options=options, interceptors=[DecodingInterceptor()])
+        interceptors = [GateInterceptor(self._authenticator), DecodingInterceptor()]
+        server = grpc.aio.server(options=options, interceptors=interceptors)
         server.add_generic_rpc_handlers(
             (
-                generic_handler(_GENERATION, self._generations),
-                generic_handler(_UNDERSTANDING, self._understanding),
-                generic_handler(_MODEL, self._models),
-                generic_handler(_SCORE, self._scores),
+                generic_handler(_GENERATION, self._generations, self._authenticator),
+                generic_handler(_UNDERSTANDING, self._understanding, self._authenticator),
+                generic_handler(_MODEL, self._models, self._authenticator),
+                generic_handler(_SCORE, self._scores, self._authenticator),
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -222,9 +226,9 @@ class Front:
 
 
 @contextlib.asynccontextmanager
-async def running_front(settings: ServiceSettings) -> Any:
+async def running_front(settings: ServiceSettings, authenticator: Authenticator = EVERYBODY) -> Any:
     """A front within this process: yields it and its port, and drains it at the end."""
-    front = Front(settings)
+    front = Front(settings, authenticator)
     port = await front.start()
     try:
         yield front, port

@@ -12,7 +12,7 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -20,8 +20,9 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from redis.exceptions import RedisError
 
-from miao_queue import records
 from miao_service import validation
+from miao_service.auth.authenticator import Authenticator
+from miao_service.auth.identity import SCOPE_OF, Identity
 from miao_service.errors import (
     CallerLeftError,
     FrontError,
@@ -32,6 +33,8 @@ from miao_service.errors import (
 from miao_service.faults import describe
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 # The methods whose responses are journal entries, relayed as the bytes they are.
 RELAYED = frozenset({"Generate", "FollowGeneration"})
@@ -46,17 +49,19 @@ CALLER_LEFT = (asyncio.CancelledError, grpc.aio.InternalError)
 class Call:
     """One call, as a servicer sees it.
 
+    identity: who calls; what it may do has been looked at already.
     send: sends one message of a stream; waits while the caller does not read.
     """
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, identity: Identity) -> None:
         self._context: grpc.aio.ServicerContext[bytes, bytes] = context
+        self.identity = identity
         self.send: Callable[[bytes], Awaitable[None]] = context.write
 
     @property
     def tenant(self) -> str:
         """Whose call it is."""
-        return records.TENANT
+        return self.identity.tenant
 
     def time_remaining(self) -> float | None:
         """Seconds until the call's own deadline."""
@@ -64,46 +69,47 @@ class Call:
         return remaining
 
 
-def generic_handler(service: ServiceDescriptor, servicer: object) -> grpc.GenericRpcHandler:
-    """A service's methods; AttributeError if the servicer lacks one."""
-    handlers = {method.name: _method_handler(method, servicer) for method in service.methods}
+def generic_handler(
+    service: ServiceDescriptor, servicer: object, authenticator: Authenticator
+) -> grpc.GenericRpcHandler:
+    """A service's methods, each for those whom the authenticator knows.
+
+    AttributeError if the servicer lacks one, KeyError for one that has no scope.
+    """
+    handlers = {
+        method.name: _method_handler(method, servicer, authenticator) for method in service.methods
+    }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
-def _method_handler(method: MethodDescriptor, servicer: object) -> grpc.RpcMethodHandler[Any, Any]:
+def _method_handler(
+    method: MethodDescriptor, servicer: object, authenticator: Authenticator
+) -> grpc.RpcMethodHandler[Any, Any]:
     function = getattr(servicer, _snake_case(method.name))
     request_class = GetMessageClass(method.input_type)
+    scope = SCOPE_OF[method.name]
     assert method.server_streaming == (method.name in RELAYED)
     if method.server_streaming:
 
+        async def relay(payload: bytes, context: Any) -> bytes:
+            call = Call(context, await authenticator.admit(context, scope))
+            await function(_checked(request_class, payload), call)
+            return b""
+
         async def stream(payload: bytes, context: Any) -> None:
-            await _guarded(context, _stream(function, request_class, payload, Call(context)))
+            await guarded(context, relay(payload, context))
 
         return grpc.unary_stream_rpc_method_handler(stream)
 
+    async def respond(payload: bytes, context: Any) -> bytes:
+        call = Call(context, await authenticator.admit(context, scope))
+        response: Message = await function(_checked(request_class, payload), call)
+        return response.SerializeToString()
+
     async def answer(payload: bytes, context: Any) -> bytes:
-        return await _guarded(context, _answer(function, request_class, payload, Call(context)))
+        return await guarded(context, respond(payload, context))
 
     return grpc.unary_unary_rpc_method_handler(answer)
-
-
-async def _stream(
-    function: Callable[[Message, Call], Awaitable[None]],
-    request_class: type[Message],
-    payload: bytes,
-    call: Call,
-) -> bytes:
-    await function(_checked(request_class, payload), call)
-    return b""
-
-
-async def _answer(
-    function: Callable[[Message, Call], Awaitable[Message]],
-    request_class: type[Message],
-    payload: bytes,
-    call: Call,
-) -> bytes:
-    return (await function(_checked(request_class, payload), call)).SerializeToString()
 
 
 def _checked(request_class: type[Message], payload: bytes) -> Message:
@@ -116,7 +122,7 @@ def _checked(request_class: type[Message], payload: bytes) -> Message:
     return request
 
 
-async def _guarded(context: Any, work: Awaitable[bytes]) -> bytes:
+async def guarded(context: Any, work: Awaitable[_Result]) -> _Result:
     """Turn whatever goes wrong into a rich status."""
     try:
         return await work

@@ -27,6 +27,7 @@ from miao.v1 import generation_pb2 as pb
 from miao.v1.generation_service_pb2_grpc import GenerationServiceStub
 from miao.v1.model_service_pb2_grpc import ModelServiceStub
 from miao_queue import cards, connection, events, keys, records, scripts
+from miao_service.auth.authenticator import EVERYBODY, Authenticator
 from miao_service.front import Front, running_front
 from miao_service.settings import ServiceSettings
 
@@ -197,7 +198,9 @@ def start_front(redis_url: str) -> FrontFactory:
     """Starts a front of its own with settings of its own."""
 
     @contextlib.asynccontextmanager
-    async def start(**changes: Any) -> AsyncIterator[Stubs]:
+    async def start(
+        authenticator: Authenticator = EVERYBODY, **changes: Any
+    ) -> AsyncIterator[Stubs]:
         values: dict[str, Any] = {
             "listen": "127.0.0.1:0",
             "redis_url": redis_url,
@@ -206,7 +209,7 @@ def start_front(redis_url: str) -> FrontFactory:
         }
         settings = ServiceSettings(**(values | changes))
         async with contextlib.AsyncExitStack() as stack:
-            front, port = await stack.enter_async_context(running_front(settings))
+            front, port = await stack.enter_async_context(running_front(settings, authenticator))
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
             yield Stubs(await stack.enter_async_context(channel), front, port)
 

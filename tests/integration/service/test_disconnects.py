@@ -44,8 +44,8 @@ async def test_one_whose_caller_leaves_in_the_moment_of_its_answer_is_cancelled(
     front: Any, database: Any, eventually: Any, monkeypatch: Any, caplog: Any
 ) -> None:
     class LeftCall(Call):
-        def __init__(self, context: Any) -> None:
-            super().__init__(context)
+        def __init__(self, context: Any, identity: Any) -> None:
+            super().__init__(context, identity)
             self.send = self._fail
 
         async def _fail(self, payload: bytes) -> None:
