@@ -15,6 +15,7 @@ must be what was delivered: its tokens are compared with those that are held.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 from miao.v1 import generation_pb2 as pb
 from miao_client import responses
@@ -133,12 +134,10 @@ class Progress:
 def _chunk(event: pb.GenerationEvent, skip: int) -> Chunk:
     """The event without its first `skip` tokens and their share of the text."""
     tokens = event.tokens
-    text = tokens.text
-    if skip:
-        lengths = tokens.text_lengths
-        if len(lengths) != len(tokens.token_ids) or sum(lengths) != len(text):
-            raise InternalError("The service sent text that cannot be divided among its tokens.")
-        text = text[sum(lengths[:skip]) :]
+    shares = _shares(tokens)
+    if skip and not shares:
+        raise InternalError("The service sent text that cannot be divided among its tokens.")
+    text = "".join(shares[skip:]) if skip else tokens.text
     parts = [part for part in tokens.parts if part.token_index >= skip]
     return Chunk(
         text=text,
@@ -150,4 +149,16 @@ def _chunk(event: pb.GenerationEvent, skip: int) -> Chunk:
         is_prompt=tokens.is_prompt,
         reasoning="".join(part.reasoning for part in parts),
         tool_calls=responses.call_deltas(parts),
+        token_texts=shares[skip:],
     )
+
+
+def _shares(tokens: pb.Tokens) -> tuple[str, ...]:
+    """Each token's share of the text; none where the event does not say."""
+    text, lengths = tokens.text, tokens.text_lengths
+    if len(tokens.token_ids) == 1:
+        return (text,)
+    if len(lengths) != len(tokens.token_ids) or sum(lengths) != len(text):
+        return ()
+    ends = list(accumulate(lengths, initial=0))
+    return tuple(text[begin:end] for begin, end in pairwise(ends))

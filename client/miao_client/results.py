@@ -76,6 +76,7 @@ class Chunk:
     is_prompt: bool = False  # it belongs to none: it echoes the prompt
     reasoning: str = ""  # what it adds to the thoughts before the answer
     tool_calls: tuple[ToolCallDelta, ...] = ()  # what it adds to calls of functions
+    token_texts: tuple[str, ...] = ()  # each token's share of `text`
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from miao_client.callers import ApiKey, Metadata
 from miao_client.errors import InvalidRequestError
 from miao_client.options import GenerateOptions, check_timeout
 
@@ -23,6 +24,8 @@ class Settings:
     connect_timeout: float = 5.0
     reconnect_timeout: float = 30.0
     wait_when_busy: float = 0.0
+    api_key: ApiKey | None = field(default=None, repr=False)
+    metadata: tuple[tuple[str, str | bytes], ...] = field(default=(), repr=False)
 
     @classmethod
     def resolve(
@@ -34,9 +37,11 @@ class Settings:
         connect_timeout: float,
         reconnect_timeout: float,
         wait_when_busy: float,
+        api_key: ApiKey | None = None,
+        metadata: Metadata = (),
         environ: Mapping[str, str] = os.environ,
     ) -> Settings:
-        """Fill what no argument says from MIAO_TARGET, MIAO_MODEL and MIAO_TIMEOUT.
+        """Fill what no argument says from MIAO_TARGET, MIAO_MODEL, MIAO_TIMEOUT and MIAO_API_KEY.
 
         Raises:
             InvalidRequestError: A setting has no sense.
@@ -47,6 +52,8 @@ class Settings:
             model = environ.get("MIAO_MODEL") or None
         if timeout is None:
             timeout = _seconds(environ.get("MIAO_TIMEOUT"))
+        if api_key is None:
+            api_key = environ.get("MIAO_API_KEY") or None
         check_timeout(timeout, "timeout")
         check_timeout(call_timeout, "call_timeout")
         _check_not_negative(
@@ -62,6 +69,29 @@ class Settings:
             connect_timeout=connect_timeout,
             reconnect_timeout=reconnect_timeout,
             wait_when_busy=wait_when_busy,
+            api_key=api_key,
+            metadata=tuple(metadata),
+        )
+
+    def changed(
+        self,
+        api_key: ApiKey | None,
+        metadata: Metadata | None,
+        model: str | None,
+        timeout: float | None,
+    ) -> Settings:
+        """These settings, with those that are not None in their places.
+
+        Raises:
+            InvalidRequestError: A setting has no sense.
+        """
+        check_timeout(timeout, "timeout")
+        return replace(
+            self,
+            api_key=self.api_key if api_key is None else api_key,
+            metadata=self.metadata if metadata is None else tuple(metadata),
+            model=self.model_or(model),
+            timeout=self.timeout if timeout is None else timeout,
         )
 
     def model_or(self, name: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from copy import copy
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from weakref import WeakSet
@@ -10,6 +11,7 @@ from weakref import WeakSet
 from miao_client import methods, options, results, scoring, understanding
 from miao_client.aio.stream import AsyncGenerationStream
 from miao_client.aio.transport import AsyncTransport
+from miao_client.callers import ApiKey, Metadata
 from miao_client.methods import Operation
 from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority
 from miao_client.prompts import Prompt, TokenIds
@@ -44,6 +46,8 @@ class AsyncClient:
         connect_timeout: Seconds to go on trying while no service answers.
         reconnect_timeout: The same for a generation that was accepted already.
         wait_when_busy: Seconds to wait in all when the service is busy.
+        api_key: The key or bearer token that each call shows.
+        metadata: More gRPC metadata for each call.
 
     Raises:
         InvalidRequestError: A setting has no sense.
@@ -64,6 +68,8 @@ class AsyncClient:
         connect_timeout: float = 5.0,
         reconnect_timeout: float = 30.0,
         wait_when_busy: float = 0.0,
+        api_key: ApiKey | None = None,
+        metadata: Metadata = (),
     ) -> None:
         self.settings = Settings.resolve(
             target,
@@ -73,8 +79,13 @@ class AsyncClient:
             connect_timeout=connect_timeout,
             reconnect_timeout=reconnect_timeout,
             wait_when_busy=wait_when_busy,
+            api_key=api_key,
+            metadata=metadata,
         )
-        self._transport = AsyncTransport(self.settings)
+        self._begin(AsyncTransport(self.settings))
+
+    def _begin(self, transport: AsyncTransport) -> None:
+        self._transport = transport
         self._streams: WeakSet[AsyncGenerationStream] = WeakSet()
 
     async def __aenter__(self) -> Self:
@@ -93,6 +104,30 @@ class AsyncClient:
         for stream in list(self._streams):
             await stream.close()
         await self._transport.close()
+
+    def with_options(
+        self,
+        *,
+        api_key: ApiKey | None = None,
+        metadata: Metadata | None = None,
+        model: str | None = None,
+        timeout: float | None = None,
+    ) -> Self:
+        """A client on this one's connections, with other credentials or defaults.
+
+        For a program that calls for several callers. What is None stays as it is.
+        Closing the new client closes its streams alone; closing this one ends both.
+
+        Raises:
+            InvalidRequestError: A setting has no sense.
+
+        Example:
+            >>> client.with_options(api_key=callers_key).generate("一加一等于")
+        """
+        client = copy(self)
+        client.settings = self.settings.changed(api_key, metadata, model, timeout)
+        client._begin(AsyncTransport(client.settings, self._transport))
+        return client
 
     def generate(
         self, prompt: Prompt, **settings: Unpack[GenerateOptions]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 
+from miao_client.callers import shown
 from miao_client.deadline import Deadline
 from miao_client.failures import Failure
 from miao_client.methods import Operation
@@ -23,9 +24,12 @@ CUT = Failure(grpc.StatusCode.CANCELLED, "The connection was closed.")
 class AsyncTransport:
     """Opens calls at the target in use, and goes on to the next when one breaks."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shared: AsyncTransport | None = None) -> None:
         self.settings = settings
-        self._targets: Targets[grpc.aio.Channel] = Targets(settings.targets, _connect)
+        self._owns_channels = shared is None
+        self._targets: Targets[grpc.aio.Channel] = (
+            shared._targets if shared else Targets(settings.targets, _connect)
+        )
 
     async def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:  # noqa: ASYNC109  # the deadline travels to the service
         """Make a call that answers once, again if its connection breaks.
@@ -43,7 +47,10 @@ class AsyncTransport:
                 response_deserializer=operation.method.response.FromString,
             )
             try:
-                return operation.read(await once(operation.request, timeout=deadline.remaining()))
+                answer = await once(
+                    operation.request, timeout=deadline.remaining(), metadata=self._metadata()
+                )
+                return operation.read(answer)
             except grpc.RpcError as error:
                 failure = Failure.of(error)
             except asyncio.CancelledError:
@@ -60,7 +67,7 @@ class AsyncTransport:
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.method.response.FromString,
         )
-        return channel, stream(call.request, timeout=call.timeout)
+        return channel, stream(call.request, timeout=call.timeout, metadata=self._metadata())
 
     def leave(self, channel: grpc.aio.Channel, failure: Failure) -> None:
         """Use the next target from now on, if this one's connection failed."""
@@ -72,9 +79,16 @@ class AsyncTransport:
         await asyncio.sleep(seconds)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, unless they are another's."""
+        if not self._owns_channels:
+            return
         for channel in self._targets.close():
             await channel.close()
+
+    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        api_key = self.settings.api_key
+        key = api_key() if callable(api_key) else api_key
+        return shown(cast("str | None", key), self.settings.metadata)
 
 
 def cut_by_the_other_side() -> Failure:

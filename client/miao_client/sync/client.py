@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from weakref import WeakSet
 
 from miao_client import methods, options, results, scoring, understanding
+from miao_client.callers import ApiKey, Metadata
 from miao_client.methods import Operation
 from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority
 from miao_client.prompts import Prompt, TokenIds
@@ -50,6 +52,9 @@ class Client:
         reconnect_timeout: The same for a generation that was accepted already.
         wait_when_busy: Seconds to wait in all when the service is busy and says
             when to return; 0 raises `BusyError` at once.
+        api_key: The key or bearer token that each call shows, or a function that
+            returns one before each call. Else from MIAO_API_KEY.
+        metadata: More gRPC metadata for each call.
 
     Raises:
         InvalidRequestError: A setting has no sense.
@@ -70,6 +75,8 @@ class Client:
         connect_timeout: float = 5.0,
         reconnect_timeout: float = 30.0,
         wait_when_busy: float = 0.0,
+        api_key: ApiKey | None = None,
+        metadata: Metadata = (),
     ) -> None:
         self.settings = Settings.resolve(
             target,
@@ -79,8 +86,13 @@ class Client:
             connect_timeout=connect_timeout,
             reconnect_timeout=reconnect_timeout,
             wait_when_busy=wait_when_busy,
+            api_key=api_key,
+            metadata=metadata,
         )
-        self._transport = Transport(self.settings)
+        self._begin(Transport(self.settings))
+
+    def _begin(self, transport: Transport) -> None:
+        self._transport = transport
         self._lock = threading.Lock()
         self._streams: WeakSet[GenerationStream] = WeakSet()
 
@@ -102,6 +114,30 @@ class Client:
         for stream in streams:
             stream.close()
         self._transport.close()
+
+    def with_options(
+        self,
+        *,
+        api_key: ApiKey | None = None,
+        metadata: Metadata | None = None,
+        model: str | None = None,
+        timeout: float | None = None,
+    ) -> Self:
+        """A client on this one's connections, with other credentials or defaults.
+
+        For a program that calls for several callers. What is None stays as it is.
+        Closing the new client closes its streams alone; closing this one ends both.
+
+        Raises:
+            InvalidRequestError: A setting has no sense.
+
+        Example:
+            >>> client.with_options(api_key=callers_key).generate("一加一等于")
+        """
+        client = copy(self)
+        client.settings = self.settings.changed(api_key, metadata, model, timeout)
+        client._begin(Transport(client.settings, self._transport))
+        return client
 
     def generate(self, prompt: Prompt, **settings: Unpack[GenerateOptions]) -> GenerationStream:
         """Submit a generation and stream it; the request is sent at once.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 
+from miao_client.callers import shown
 from miao_client.deadline import Deadline
 from miao_client.failures import Failure
 from miao_client.methods import Operation
@@ -21,9 +22,12 @@ _Answer = TypeVar("_Answer")
 class Transport:
     """Opens calls at the target in use, and goes on to the next when one breaks."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shared: Transport | None = None) -> None:
         self.settings = settings
-        self._targets: Targets[grpc.Channel] = Targets(settings.targets, _connect)
+        self._owns_channels = shared is None
+        self._targets: Targets[grpc.Channel] = (
+            shared._targets if shared else Targets(settings.targets, _connect)
+        )
 
     def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:
         """Make a call that answers once, again if its connection breaks.
@@ -41,7 +45,10 @@ class Transport:
                 response_deserializer=operation.method.response.FromString,
             )
             try:
-                return operation.read(once(operation.request, timeout=deadline.remaining()))
+                answer = once(
+                    operation.request, timeout=deadline.remaining(), metadata=self._metadata()
+                )
+                return operation.read(answer)
             except grpc.RpcError as error:
                 failure = Failure.of(error)
             except ValueError:
@@ -60,7 +67,7 @@ class Transport:
             response_deserializer=call.method.response.FromString,
         )
         try:
-            return channel, stream(call.request, timeout=call.timeout)
+            return channel, stream(call.request, timeout=call.timeout, metadata=self._metadata())
         except ValueError:
             self._targets.current()  # raises, if another thread closed the channel just now
             raise
@@ -75,9 +82,16 @@ class Transport:
         time.sleep(seconds)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, unless they are another's."""
+        if not self._owns_channels:
+            return
         for channel in self._targets.close():
             channel.close()
+
+    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        api_key = self.settings.api_key
+        key = api_key() if callable(api_key) else api_key
+        return shown(cast("str | None", key), self.settings.metadata)
 
 
 def _connect(target: str) -> grpc.Channel:

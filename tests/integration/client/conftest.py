@@ -57,6 +57,7 @@ class FakeService:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.metadata: list[tuple[str, float | None]] = []  # method, time remaining
+        self.shown: list[dict[str, Any]] = []  # the metadata of each call
         self.released = Event()
         self._answers: dict[str, deque[Any]] = defaultdict(deque)
         self._servers: list[grpc.Server] = []
@@ -177,6 +178,7 @@ class FakeService:
     def _next(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
         self.calls.append((name, request))
         self.metadata.append((name, context.time_remaining()))
+        self.shown.append({**dict(context.invocation_metadata()), "peer": context.peer()})
         if not self._answers[name]:
             raise Refuse(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not scripted")
         answer = self._answers[name].popleft()
