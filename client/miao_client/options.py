@@ -62,6 +62,8 @@ class GenerateOptions(TypedDict, total=False):
     stop: str | Sequence[str] | None  # texts that end it; not part of the output
     stop_token_ids: Sequence[int] | None
     ignore_eos: bool | None
+    bad_words: str | Sequence[str] | None  # that must not be said
+    bad_token_ids: Sequence[Sequence[int]] | None  # sequences of tokens that must not be said
     response_format: ResponseFormat | None  # the form of the output
     logprobs: int | None  # 0: of the chosen token; n: and of the n likeliest
     n: int | None  # answers to the prompt, each with draws of its own; to 16
@@ -106,6 +108,8 @@ def submission(
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] | None = None,
     ignore_eos: bool | None = None,
+    bad_words: str | Sequence[str] | None = None,
+    bad_token_ids: Sequence[Sequence[int]] | None = None,
     response_format: ResponseFormat | None = None,
     logprobs: int | None = None,
     n: int | None = None,
@@ -150,6 +154,8 @@ def submission(
     _set_format(spec, response_format)
     _extend(spec, "stop", [stop] if isinstance(stop, str) else stop)
     _extend(spec, "stop_token_ids", stop_token_ids)
+    _extend(spec, "bad_words", [bad_words] if isinstance(bad_words, str) else bad_words)
+    _add_bad_tokens(spec, bad_token_ids)
     if priority is not None:
         spec.priority = PRIORITIES[choice(Priority, priority, "spec.priority")]
     _set_duration(spec.timeout, "spec.timeout", timeout)
@@ -223,6 +229,16 @@ def _extend(spec: pb.GenerationSpec, name: str, values: Sequence[object] | None)
         getattr(spec, name).extend(values)
     except ValueError as error:
         raise InvalidRequestError.of(f"spec.{name}", f"does not fit: {error}") from None
+
+
+def _add_bad_tokens(spec: pb.GenerationSpec, sequences: Sequence[Sequence[int]] | None) -> None:
+    for index, token_ids in enumerate(sequences or ()):
+        try:
+            spec.bad_token_ids.add(ids=token_ids)
+        except ValueError as error:
+            raise InvalidRequestError.of(
+                f"spec.bad_token_ids[{index}].ids", f"does not fit: {error}"
+            ) from None
 
 
 def _set_bias(sampling: pb.Sampling, bias: Mapping[int, float] | None) -> None:

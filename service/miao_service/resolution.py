@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from miao.internal.v1.queue_pb2 import AnswerForm, Job
 from miao.v1 import generation_pb2 as pb
 from miao.v1.understanding_pb2 import TASK_GENERATE
 from miao_queue import records
 from miao_queue.records import Submission
-from miao_service import answers, time_limits
+from miao_service import answers, bad_words, time_limits
 from miao_service.errors import InvalidRequestError, Violation
 from miao_service.formats.compiler import FormatCompiler
 from miao_service.models import ModelCatalog, ServedModel
@@ -71,6 +72,8 @@ class Resolver:
         if not sampling.HasField("seed"):
             sampling.seed = _default_seed(generation_id)
         job = _job(model, spec, prompt, sampling)
+        for token_ids in await self._bad_words(model, spec):
+            job.bad_token_ids.add(ids=token_ids)
         job.guide = await self._guide(model, spec, answer_form)
         job.answer_form.MergeFrom(answer_form)
         timeout_ms = time_limits.timeout_ms(self._settings, spec, time_remaining)
@@ -129,6 +132,14 @@ class Resolver:
             form.reasoning.CopyFrom(model.card.reasoning_format)
             form.starts_in_reasoning = encoded.starts_in_reasoning
         return encoded.token_ids, form
+
+    async def _bad_words(
+        self, model: ServedModel, spec: pb.GenerationSpec
+    ) -> list[bad_words.TokenSequence]:
+        """The token sequences that must not be said."""
+        if not (spec.bad_words or spec.bad_token_ids):
+            return []
+        return await self._catalog.in_thread(partial(bad_words.sequences, model.tokenizer, spec))
 
     async def _guide(
         self, model: ServedModel, spec: pb.GenerationSpec, answer_form: AnswerForm
@@ -207,6 +218,14 @@ def _check_against_model(
         *_outside_vocabulary(model, spec.token_ids.ids, "spec.token_ids.ids"),
         *_outside_vocabulary(model, spec.stop_token_ids, "spec.stop_token_ids"),
         *_outside_vocabulary(model, list(spec.sampling.logit_bias), "spec.sampling.logit_bias"),
+        *bad_words.violations(model, spec),
+        *(
+            violation
+            for index, each in enumerate(spec.bad_token_ids)
+            for violation in _outside_vocabulary(
+                model, each.ids, f"spec.bad_token_ids[{index}].ids"
+            )
+        ),
         *_outside_context(model, spec, len(prompt)),
         *_nothing_to_do(spec, len(prompt)),
         *_too_few_tokens(model, spec, len(prompt)),

@@ -72,6 +72,7 @@ SAMPLING = Fields(
 _NAME_FORM = "1 to 64 of the characters A-Z a-z 0-9 _ -"
 _NAME = Matches(re.compile(r"[A-Za-z0-9_-]{1,64}"), _NAME_FORM)
 _MAX_TOOLS = 128
+_MAX_BAD_WORDS = 128
 
 TOOL = Fields(
     {
@@ -138,6 +139,8 @@ SPEC = Fields(
         "ranking": Known(pb.Ranking),
         "echo": Anything(),
         "prompt_logprobs": Between(0, 20),
+        "bad_words": Repeated(0, _MAX_BAD_WORDS, Characters(1, 128)),
+        "bad_token_ids": Repeated(0, _MAX_BAD_WORDS, Fields({"ids": Repeated(1, 128)})),
         "tool_choice": TOOL_CHOICE,
     },
     one_of=frozenset({"input"}),

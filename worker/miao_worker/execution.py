@@ -76,6 +76,7 @@ class Execution(Attempt[Answer]):
                 presence_penalty=job.sampling.presence_penalty,
                 frequency_penalty=job.sampling.frequency_penalty,
                 logit_bias=tuple(sorted(job.sampling.logit_bias.items())),
+                bad_token_ids=tuple(tuple(each.ids) for each in job.bad_token_ids),
                 min_tokens=job.min_tokens,
                 stop_token_ids=frozenset(job.stop_token_ids),
                 num_logprobs=job.logprobs if job.HasField("logprobs") else None,

@@ -34,6 +34,9 @@ def generate(
     min_tokens: arguments.MinTokens = None,
     seed: arguments.Seed = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends it; repeatable.")] = None,
+    bad_word: Annotated[
+        list[str] | None, typer.Option(help="Word that must not be said; repeatable.")
+    ] = None,
     n: Annotated[int | None, typer.Option("-n", help="How many answers to give, to 16.")] = None,
     best_of: Annotated[
         int | None, typer.Option(help="Generate so many answers and show the n best.")
@@ -66,6 +69,7 @@ def generate(
             min_tokens=min_tokens,
             seed=seed,
             stop=stop,
+            bad_words=bad_word,
             n=n,
             best_of=best_of,
             ranking=ranking,

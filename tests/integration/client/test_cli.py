@@ -53,7 +53,7 @@ def test_generate_prints_the_answer(service: Any, miao: Miao) -> None:
 def test_generate_sends_its_options(service: Any, miao: Miao) -> None:
     service.script("Generate", service.answer("a"))
     options = "-m m --max-tokens 0 --temperature 0 --top-p 0.5 --top-k 0 --min-p 0 --seed 0"
-    more = "--stop x --stop y --priority high --timeout 9"
+    more = "--stop x --stop y --bad-word v --bad-word w --priority high --timeout 9"
     assert miao("generate", "hello", *options.split(), *more.split()).exit_code == 0
     spec = service.requests("Generate")[0].spec
     expected = pb.GenerationSpec(
@@ -62,6 +62,7 @@ def test_generate_sends_its_options(service: Any, miao: Miao) -> None:
         sampling=pb.Sampling(temperature=0, top_p=0.5, top_k=0, min_p=0, seed=0),
         max_tokens=0,
         stop=["x", "y"],
+        bad_words=["v", "w"],
         priority=pb.PRIORITY_HIGH,
         on_disconnect=pb.ON_DISCONNECT_CONTINUE,
     )

@@ -129,6 +129,7 @@ def test_whatever_bytes_make_is_taken_or_refused(payload: bytes) -> None:
         {"sampling": {"logit_bias": dict.fromkeys(range(1024), 100.0)}},
         {"n": 16, "best_of": 16, "ranking": pb.RANKING_TOTAL_LOGPROB, "echo": True},
         {"n": 1, "min_tokens": 0, "max_tokens": 1, "logprobs": 0},
+        {"bad_words": ["x" * 128] * 128, "bad_token_ids": [{"ids": range(128)}] * 128},
         {"stop": ["x" * 256] * 16, "stop_token_ids": range(64)},
         {"priority": pb.PRIORITY_LOW, "on_disconnect": pb.ON_DISCONNECT_CONTINUE},
         {"sampling": {"seed": 2**64 - 1, "top_k": 0, "top_p": 1.0, "temperature": 0.0}},
@@ -137,6 +138,14 @@ def test_whatever_bytes_make_is_taken_or_refused(payload: bytes) -> None:
 )
 def test_values_at_their_limits_are_taken(spec: dict[str, Any]) -> None:
     assert problems(**spec) == []
+
+
+def test_what_must_not_be_said_has_limits() -> None:
+    assert problems(bad_words=["x"] * 129) == ["spec.bad_words"]
+    assert problems(bad_words=["x", ""]) == ["spec.bad_words[1]"]
+    assert problems(bad_words=["x" * 129]) == ["spec.bad_words[0]"]
+    assert problems(bad_token_ids=[{}]) == ["spec.bad_token_ids[0].ids"]
+    assert problems(bad_token_ids=[{"ids": [0] * 129}]) == ["spec.bad_token_ids[0].ids"]
 
 
 def test_a_range_says_itself_in_words() -> None:

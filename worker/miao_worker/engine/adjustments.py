@@ -1,8 +1,8 @@
 """Changes a sequence's logits by what it has said and what it was asked for.
 
 In transformers' order: the bias, the repetition penalty (Keskar et al., CTRL, 2019:
-over prompt and output), the frequency and presence penalties (over the output), and
-stop tokens held back until the output is long enough. The counts grow by each
+over prompt and output), the frequency and presence penalties (over the output), what
+must not be said, and stop tokens held back until the output is long enough. The counts grow by each
 new token, so a step costs the same however long the sequence is.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from miao_worker.engine.bans import Bans
 from miao_worker.engine.batch import Proposal
 from miao_worker.engine.sequence import Sequence
 from miao_worker.engine.transfer import upload
@@ -32,6 +33,9 @@ class Adjustment:
         bias = dict(params.logit_bias)
         self._bias_ids = upload(np.array(list(bias), dtype=np.int64), device)
         self._bias = upload(np.array(list(bias.values()), dtype=np.float32), device)
+        self._bans = Bans(params.bad_token_ids)
+        banned = np.array(self._bans.always, dtype=np.int64)
+        self._banned = upload(banned, device)
         stops = np.array(sorted(params.stop_token_ids), dtype=np.int64)
         self._stops = upload(stops, device)
 
@@ -46,6 +50,11 @@ class Adjustment:
         if self._counts_tokens:
             self._count()
             self._penalise_(logits, self._counts_with(proposed))
+        if len(self._banned):
+            logits.index_fill_(0, self._banned, -torch.inf)
+        completing = self._bans.completing(self._sequence.token_ids, proposed)
+        if completing:
+            logits.index_fill_(0, self._indices(completing), -torch.inf)
         num_output_tokens = self._sequence.num_output_tokens + len(proposed)
         if self._sequence.guide is not None:
             return  # its mask holds the stops back, where anything else is allowed

@@ -22,7 +22,7 @@ class Flight:
     def is_awaited(self) -> bool:
         """Whether what follows one of its tokens can only be drawn when that is known."""
         return any(
-            sequence.sampling.counts_tokens or sequence.guide is not None
+            sequence.sampling.reads_output or sequence.guide is not None
             for sequence in self.batch.sampled
         )
 

@@ -25,6 +25,10 @@ def request_fault(request: SequenceRequest, vocab_size: int, max_model_length: i
         return f"an output token id is outside the vocabulary of {vocab_size}"
     if not _are_token_ids(tuple(i for i, _ in request.sampling.logit_bias), vocab_size):
         return f"a token id of logit_bias is outside the vocabulary of {vocab_size}"
+    if not all(
+        each and _are_token_ids(each, vocab_size) for each in request.sampling.bad_token_ids
+    ):
+        return f"bad_token_ids hold no token, or one outside the vocabulary of {vocab_size}"
     if not request.sampling.max_tokens and len(request.prompt_token_ids) < 2:
         return "a prompt of one token has nothing to score"
     return sampling_fault(request.sampling)

@@ -37,6 +37,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, added to its logit)
+    bad_token_ids: tuple[tuple[int, ...], ...] = ()  # sequences that are never completed
     min_tokens: int = 0  # output tokens before which no stop token is drawn
     stop_token_ids: frozenset[int] = frozenset()
     num_logprobs: int | None = None  # None: off; 0: the chosen token's only; n: and the n likeliest
@@ -48,10 +49,18 @@ class SamplingParams:
         return bool(self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty)
 
     @property
+    def reads_output(self) -> bool:
+        """Whether how a token is drawn depends on the tokens before it."""
+        return self.counts_tokens or any(len(each) > 1 for each in self.bad_token_ids)
+
+    @property
     def adjusts_logits(self) -> bool:
         """Whether a token's logit depends on more than the model."""
         return bool(
-            self.counts_tokens or self.logit_bias or (self.min_tokens and self.stop_token_ids)
+            self.counts_tokens
+            or self.logit_bias
+            or self.bad_token_ids
+            or (self.min_tokens and self.stop_token_ids)
         )
 
 

@@ -56,6 +56,20 @@ def test_output_follows_its_grammar(make_babbler, ask, say, seed):
     assert said["free"].reason is not FinishReason.ERROR
 
 
+def test_what_must_not_be_said_is_left_out_of_what_the_grammar_allows(make_babbler, ask, say):
+    banned = ((TOKENIZER.token_to_id("y"),),)
+    for seed in range(6):
+        said = say(make_babbler(), ask(YES_NO, seed=seed, bad_token_ids=banned))
+        assert said.text in ("no", "no, never")
+
+
+def test_a_grammar_that_forces_what_must_not_be_said_is_an_error_of_its_own(make_babbler, ask, say):
+    banned = tuple((TOKENIZER.token_to_id(text),) for text in "x")
+    said = say(make_babbler(), ask('start: "x"', bad_token_ids=banned))
+    assert said.reason is FinishReason.ERROR
+    assert said.error == "all that the grammar allows next must not be said"
+
+
 def test_neighbours_with_grammars_change_nothing(make_babbler, ask, say):
     alone = say(make_babbler(), ask(None, "free", max_tokens=40, stop_token_ids=frozenset()))
     others = [ask(SCHEMA, f"json{i}", seed=i) for i in range(3)]

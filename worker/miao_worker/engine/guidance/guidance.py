@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence as Items
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
+from miao_worker.engine.bans import Bans
 from miao_worker.engine.batch import Proposal
 from miao_worker.engine.guidance.compiler import GuideCompiler
-from miao_worker.engine.guidance.guide import DEAD_END, TOO_COMPLEX, Guide, GuideError
+from miao_worker.engine.guidance.guide import BANNED, DEAD_END, TOO_COMPLEX, Guide, GuideError
 from miao_worker.engine.guidance.masks import MaskFinder, Masks
 from miao_worker.engine.guidance.vocabulary import load_vocabulary
 from miao_worker.engine.sequence import Sequence
@@ -92,4 +93,10 @@ def guide_fault(sequence: Sequence) -> str | None:
     matcher = sequence.guide.matcher
     if matcher.is_error():
         return TOO_COMPLEX
-    return None if any(matcher.compute_bitmask()) else DEAD_END
+    allowed = bytearray(matcher.compute_bitmask())
+    if not any(allowed):
+        return DEAD_END
+    bans = Bans(sequence.sampling.bad_token_ids)
+    for token_id in (*bans.always, *bans.completing(sequence.token_ids)):
+        allowed[token_id // 8] &= ~(1 << (token_id % 8))
+    return None if any(allowed) else BANNED

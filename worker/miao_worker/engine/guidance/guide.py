@@ -14,6 +14,7 @@ class GuideError(Exception):
 TOO_COMPLEX = "the grammar of the output became too complex to follow"
 CONTRADICTED = "an output token does not follow the grammar"
 DEAD_END = "nothing that the grammar allows was left to say"
+BANNED = "all that the grammar allows next must not be said"
 
 
 class Guide:
