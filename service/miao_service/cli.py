@@ -8,6 +8,7 @@ import sys
 from functools import partial
 
 from miao_queue.connection import RedisUrlError, check_url
+from miao_queue.telemetry.exposition import MetricsListenError, parse_listen
 from miao_service.fleet import serve_fleet
 from miao_service.ports import BindError
 from miao_service.server import announce, serve
@@ -24,10 +25,15 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
+    try:
+        if settings.metrics_listen:
+            parse_listen(settings.metrics_listen)
+    except MetricsListenError as error:
+        return _complain(error, 2)
     run = serve if settings.processes == 1 else serve_fleet
     try:
         run(settings, partial(announce, settings))
-    except BindError as error:
+    except (BindError, MetricsListenError) as error:
         return _complain(error, 1)
     return 0
 

@@ -11,6 +11,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from miao_queue.telemetry.exposition import exposed
+from miao_service import metrics
 from miao_service.ports import reserved
 from miao_service.server import Ready, serve
 from miao_service.settings import ServiceSettings, parse_address
@@ -27,7 +29,12 @@ class Fleet:
         host, _ = parse_address(settings.listen)
         shown = f"[{host}]" if ":" in host else host
         self._settings = dataclasses.replace(
-            settings, listen=f"{shown}:{port}", reuse_port=True, processes=1, ready_file=""
+            settings,
+            listen=f"{shown}:{port}",
+            reuse_port=True,
+            processes=1,
+            ready_file="",
+            metrics_listen="",
         )
         self._spawn: Any = multiprocessing.get_context("spawn")
         self._listening = self._spawn.Semaphore(0)
@@ -59,6 +66,7 @@ class Fleet:
         dead = [process for process in self._processes if process.exitcode is not None]
         for process in dead:
             self._processes.remove(process)
+            metrics.forget_process(process.pid)
             if not self._asked_to_stop.is_set():
                 logger.error("a front process ended with %s; another starts", process.exitcode)
                 self._asked_to_stop.wait(_RESTART_SECONDS)
@@ -75,7 +83,13 @@ class Fleet:
 
 def serve_fleet(settings: ServiceSettings, ready: Ready | None = None) -> None:
     """Run `settings.processes` fronts that share the port."""
-    with reserved(settings.listen) as port:
+    with (
+        metrics.shared_folder() as registry,
+        exposed(settings.metrics_listen, registry) as address,
+        reserved(settings.listen) as port,
+    ):
+        if address:
+            logger.info("metrics are served at %s", address)
         Fleet(settings, port).run(ready, port, settings.processes)
 
 

@@ -22,6 +22,7 @@ from miao.v1 import (
 )
 from miao_queue.connection import connect_async
 from miao_queue.store import GenerationStore
+from miao_service import metrics
 from miao_service.abandonment import Abandonment
 from miao_service.auth.authenticator import EVERYBODY, Authenticator
 from miao_service.auth.gate import GateInterceptor
@@ -196,8 +197,8 @@ class Front:
             await asyncio.sleep(_EXPIRE_SECONDS)
             try:
                 async with asyncio.timeout(self._settings.redis_timeout_seconds):
-                    while await self._waiting.expire_overdue():
-                        pass
+                    while ended := await self._waiting.expire_overdue():
+                        metrics.OVERDUE.inc(ended)
             except (RedisError, OSError, TimeoutError):
                 continue  # the look at the models says it
             except Exception as error:
@@ -220,6 +221,9 @@ class Front:
             logger.warning("Redis answers again")
         self._answers = answers
         models = self.catalog.models.items()
+        metrics.REDIS_UP.set(answers)
+        if answers:
+            metrics.note_models({name: model.status for name, model in models})
         statuses = {name: answers and model.status.num_workers > 0 for name, model in models}
         fronts = ("", *(service.full_name for service in _OURS))
         self._health.tell(statuses | dict.fromkeys(fronts, answers))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao_queue import events
 from miao_queue.records import CancelOutcome, Record
 from miao_queue.store import GenerationStore
-from miao_service import paging
+from miao_service import metrics, paging
 from miao_service.abandonment import Abandonment
 from miao_service.errors import GenerationLostError, GenerationNotFoundError, JournalLostError
 from miao_service.follower import Follower
 from miao_service.handlers import CALLER_LEFT, Call
 from miao_service.journal_reader import JournalReader
+from miao_service.metrics import FirstToken
 from miao_service.resolution import Resolver
 from miao_service.settings import ServiceSettings
 from miao_service.submitter import Submitter
@@ -43,6 +45,7 @@ class GenerationServicer:
         self._redis_timeout = settings.redis_timeout_seconds
 
     async def generate(self, request: rpc.GenerateRequest, call: Call) -> None:
+        first_token = FirstToken()
         submission = await self._resolver.resolve(
             request.request_id, request.spec, call.tenant, call.time_remaining()
         )
@@ -55,7 +58,8 @@ class GenerationServicer:
             accepted = await asyncio.shield(submitting)
             follower.confirmed = True
             await call.send(events.accepted(accepted))
-            while await _relay_until_lost(follower, call):
+            first_token.model = submission.model
+            while await _relay_until_lost(follower, call, first_token.note_sent):
                 submitting = asyncio.ensure_future(self._submitter.submit_again(submission, begun))
                 await asyncio.shield(submitting)
                 follower.begin_again()
@@ -140,16 +144,21 @@ class GenerationServicer:
         return record if record is not None and record.is_generation else None
 
 
-async def _relay(follower: Follower, call: Call) -> None:
+async def _relay(
+    follower: Follower, call: Call, note_sent: Callable[[int], None] = metrics.EVENTS.inc
+) -> None:
     while batch := await follower.next_batch():
         for payload in batch:
             await call.send(payload)
+        note_sent(len(batch))
 
 
-async def _relay_until_lost(follower: Follower, call: Call) -> bool:
+async def _relay_until_lost(
+    follower: Follower, call: Call, note_sent: Callable[[int], None]
+) -> bool:
     """Relay to the end, or until Redis has lost the generation; says whether it has."""
     try:
-        await _relay(follower, call)
+        await _relay(follower, call, note_sent)
     except GenerationLostError:
         return True
     return False

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from miao_service import validation
 from miao_service.auth.authenticator import Authenticator
 from miao_service.auth.identity import SCOPE_OF, Identity
+from miao_service.call_watch import CallWatch
 from miao_service.errors import (
     CallerLeftError,
     FrontError,
@@ -97,7 +98,8 @@ def _method_handler(
             return b""
 
         async def stream(payload: bytes, context: Any) -> None:
-            await guarded(context, relay(payload, context))
+            watch = CallWatch(method.name, is_stream=True)
+            await guarded(context, watch, relay(payload, context))
 
         return grpc.unary_stream_rpc_method_handler(stream)
 
@@ -107,7 +109,8 @@ def _method_handler(
         return response.SerializeToString()
 
     async def answer(payload: bytes, context: Any) -> bytes:
-        return await guarded(context, respond(payload, context))
+        watch = CallWatch(method.name, is_stream=False)
+        return await guarded(context, watch, respond(payload, context))
 
     return grpc.unary_unary_rpc_method_handler(answer)
 
@@ -122,21 +125,22 @@ def _checked(request_class: type[Message], payload: bytes) -> Message:
     return request
 
 
-async def guarded(context: Any, work: Awaitable[_Result]) -> _Result:
+async def guarded(context: Any, watch: CallWatch, work: Awaitable[_Result]) -> _Result:
     """Turn whatever goes wrong into a rich status."""
-    try:
-        return await work
-    except FrontError as error:
-        await _abort(context, error)
-    except (RedisError, OSError, TimeoutError) as error:
-        logger.warning("a call failed for Redis: %s", type(error).__name__)
-        await _abort(context, from_redis(error))
-    except asyncio.CancelledError:
-        raise
-    except grpc.aio.InternalError:
-        await _abort(context, CallerLeftError())
-    except Exception as error:
-        await _abort(context, _logged(error))
+    with watch:
+        try:
+            return await work
+        except FrontError as error:
+            await _abort(context, watch.refused(error))
+        except (RedisError, OSError, TimeoutError) as error:
+            logger.warning("a call failed for Redis: %s", type(error).__name__)
+            await _abort(context, watch.refused(from_redis(error)))
+        except asyncio.CancelledError:
+            raise
+        except grpc.aio.InternalError:
+            await _abort(context, watch.refused(CallerLeftError()))
+        except Exception as error:
+            await _abort(context, watch.refused(_logged(error)))
 
 
 async def _abort(context: Any, error: FrontError) -> NoReturn:

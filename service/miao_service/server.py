@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from miao_queue.telemetry.exposition import exposed
+from miao_service import metrics
 from miao_service.front import Front
 from miao_service.settings import ServiceSettings, parse_address
+
+logger = logging.getLogger(__name__)
 
 Ready = Callable[[int], None]
 
@@ -20,7 +25,12 @@ def serve(settings: ServiceSettings, ready: Ready | None = None) -> None:
         settings: as read at the entry point; `processes` is not looked at here.
         ready: called with the port once the front listens.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with (
+        exposed(settings.metrics_listen, metrics.REGISTRY) as address,
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
+        if address:
+            logger.info("metrics are served at %s", address)
         runner.run(_serve(settings, ready))
 
 

@@ -92,6 +92,12 @@ class ServiceSettings:
     max_connection_age_seconds: float = _setting(
         0.0, "MIAO_MAX_CONNECTION_AGE_SECONDS", "ask clients to reconnect after this; 0: never"
     )
+    metrics_listen: str = _setting(
+        "",
+        "MIAO_METRICS_LISTEN",
+        "[HOST:]PORT to serve Prometheus metrics on, on loopback unless a host is named; port 0 "
+        "takes a free one; empty: nowhere",
+    )
     ready_file: str = _setting(
         "", "MIAO_READY_FILE", "write the port into this file once the front listens"
     )

@@ -14,6 +14,7 @@ from miao.v1 import generation_pb2 as pb
 from miao_queue.durability import NotDurableError
 from miao_queue.records import Submission, SubmitOutcome
 from miao_queue.store import Admission, GenerationStore
+from miao_service import metrics
 from miao_service.errors import (
     BacklogFullError,
     GenerationLostError,
@@ -64,6 +65,7 @@ class Submitter:
 
         Its time goes on from when it `begun`, by the monotonic clock.
         """
+        metrics.RESUBMITTED.inc()
         deadline = time.monotonic() + self._outage_seconds
         while True:
             left_ms = submission.timeout_ms - int(1000 * (time.monotonic() - begun))
@@ -91,12 +93,14 @@ class Submitter:
 
     async def _submit(self, submission: Submission, admission: Admission) -> pb.Accepted:
         async with asyncio.timeout(self._redis_timeout):
+            began = time.perf_counter()
             try:
                 result = await self._store.submit(submission, admission)
             except NotDurableError as error:
                 raise UnsafeAcceptanceError(submission.request_id, str(error)) from error
             match result.outcome:
                 case SubmitOutcome.ACCEPTED:
+                    metrics.note_acceptance(submission.model, time.perf_counter() - began)
                     submission.accepted.accept_time.FromMilliseconds(result.accept_ms)
                     return submission.accepted
                 case SubmitOutcome.ATTACHED:

@@ -51,6 +51,7 @@ class Attempt(ABC, Generic[_Answer]):
         self.crashes = Crashes(claim.record.crashes, claim.record.crashed_alone)
         self.cached_prompt_tokens = 0
         self.first_token_ms = claim.record.first_token_ms
+        self.last_tokens_at: float | None = None  # monotonic; of this attempt
 
     @property
     def generation_id(self) -> str:

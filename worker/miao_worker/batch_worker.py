@@ -41,6 +41,7 @@ from miao_worker.engine.types import EngineStats
 from miao_worker.engine_process import EngineProcess
 from miao_worker.generation_runner import GenerationRunner
 from miao_worker.keeper import Keeper
+from miao_worker.metrics import WorkerMetrics
 from miao_worker.rq_bookkeeping import RqBookkeeping
 from miao_worker.served_models import ServedModels
 from miao_worker.settings import WorkerSettings
@@ -73,8 +74,12 @@ class BatchWorker(BaseWorker):
         self._settings = settings
         self._on_ready = on_ready
         self._claims = ClaimStore(connection, settings.name, settings.lease_ms)
+        self.metrics = WorkerMetrics(settings.model_name)
         self._engine = EngineProcess(
-            settings.engine, settings.model_name, settings.step_timeout_seconds
+            settings.engine,
+            settings.model_name,
+            settings.step_timeout_seconds,
+            self.metrics.note_steps,
         )
         self._books = RqBookkeeping(self, connection)
         self._ended: deque[AnyAttempt] = deque()
@@ -134,6 +139,7 @@ class BatchWorker(BaseWorker):
             tokenizer,
             self._settings,
             self._served,
+            self.metrics,
             self._on_ended,
         )
         presence = Presence(self.connection, card, self.name)
@@ -173,6 +179,7 @@ class BatchWorker(BaseWorker):
             self._note_suspension(is_suspended=isinstance(claim, Suspended))
             match claim:
                 case Claim():
+                    self.metrics.note_claim(claim)
                     self._runner.add(claim)
                     self._books.later(self._books.start, claim)
                 case StaleJob(job_id):
@@ -228,6 +235,7 @@ class BatchWorker(BaseWorker):
             self._stopped_by_rq.discard(execution.generation_id)
             self._books.later(self._books.end, execution.claim.owner, execution.end, stopped)
         while self._keeper.reaped:
+            self.metrics.note_reaped()
             self._books.later(self._books.reaped, self._keeper.reaped.pop())
         self._books.catch_up()
 

@@ -13,10 +13,13 @@ from redis.exceptions import RedisError
 
 from miao_queue import connection
 from miao_queue.connection import RedisUrlError
+from miao_queue.telemetry.exposition import exposed
 from miao_worker.adapter_folders import NAME_FORM, is_adapter_name
 from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, CacheDtype, EngineConfig, Quantization
 from miao_worker.settings import WorkerSettings
 from miao_worker.tool_formats import FORMATS
+
+_log = logging.getLogger(__name__)
 
 _GIB = 1 << 30
 _WAIT_SECONDS = 30.0  # for a Redis that starts, or loads its file
@@ -31,7 +34,7 @@ def main(argv: list[str]) -> int:
     logging.getLogger("rq.worker").setLevel(logging.WARNING)
     try:
         return _work(_settings(arguments))
-    except (RedisUrlError, ValueError) as error:
+    except (RedisUrlError, ValueError) as error:  # MetricsListenError is one
         print(f"miao worker: {error}", file=sys.stderr)
         return 2
 
@@ -43,7 +46,11 @@ def _work(settings: WorkerSettings) -> int:
     redis = connection.connect(settings.redis_url)
     try:
         connection.wait_until_ready(redis, _WAIT_SECONDS)
-        BatchWorker(settings, redis, on_ready=lambda: _say_ready(settings)).work()
+        worker = BatchWorker(settings, redis, on_ready=lambda: _say_ready(settings))
+        with exposed(settings.metrics_listen, worker.metrics.registry) as address:
+            if address:
+                _log.info("metrics are served at %s", address)
+            worker.work()
     except ModelLoadError as error:
         print(f"miao worker: {error}", file=sys.stderr)
         return 1
@@ -103,6 +110,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
         adapters=dict(arguments.adapter),
         adapter_folder=arguments.adapter_folder,
         tool_format=arguments.tool_format,
+        metrics_listen=arguments.metrics_listen,
     )
 
 
@@ -193,6 +201,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=["auto", "none", *FORMATS],
         default="auto",
         help="how the model writes calls of functions; auto: as its chat template teaches",
+    )
+    option(
+        "--metrics-listen",
+        default="",
+        metavar="[HOST:]PORT",
+        help="serve Prometheus metrics here, on loopback unless a host is named; 0 takes a free "
+        "port; unset: nowhere",
     )
     option("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     option = engine.add_argument

@@ -10,8 +10,9 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -135,7 +136,9 @@ def run(
                         connection.send(_register(engine, command))
                     case _:
                         _obey(engine, command)
-            connection.send(engine.step())
+            started = time.perf_counter()
+            step = engine.step()
+            connection.send(replace(step, seconds=time.perf_counter() - started))
 
 
 def _follow_grammars(engine: Engine, card: ModelCard) -> str:

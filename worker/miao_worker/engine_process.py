@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -53,8 +54,16 @@ class EngineProcess:
     dead engine is dropped: `receive` tells of the death.
     """
 
-    def __init__(self, config: EngineConfig, model_name: str, step_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_name: str,
+        step_timeout_seconds: float,
+        on_steps: Callable[[Sequence[StepOutput]], None] = lambda _: None,
+    ) -> None:
+        """`on_steps` is told of all steps that came, by whoever receives them."""
         self._config = config
+        self._on_steps = on_steps
         self._model_name = model_name
         self._step_timeout_seconds = step_timeout_seconds
         self._context = multiprocessing.get_context("forkserver")
@@ -199,6 +208,7 @@ class EngineProcess:
         except (EOFError, OSError) as error:
             if not steps:
                 raise EngineDiedError from error
+        self._on_steps(steps)
         self._watch(is_idle=bool(steps) or (self.has_answered and not is_busy))
         return steps
 

@@ -26,6 +26,7 @@ from miao_worker.clock import RedisClock
 from miao_worker.engine_batch import Brought, EngineBatch, failure_message
 from miao_worker.engine_process import EngineDiedError, EngineProcess
 from miao_worker.execution import Execution
+from miao_worker.metrics import WorkerMetrics
 from miao_worker.served_models import ServedModels
 from miao_worker.settings import WorkerSettings
 from miao_worker.understanding_execution import UnderstandingExecution
@@ -49,6 +50,7 @@ class _Ending:
     """What the end of a generation was written with, to write it again."""
 
     execution: AnyAttempt
+    message: pb.Finished
     event: bytes
     finished: bytes
     written_at: float  # monotonic
@@ -69,6 +71,7 @@ class GenerationRunner:
         tokenizer: Tokenizer,
         settings: WorkerSettings,
         served: ServedModels,
+        metrics: WorkerMetrics,
         on_ended: Callable[[AnyAttempt], None],
     ) -> None:
         self._batch = EngineBatch(engine, settings.max_crashes, self._note_crashes)
@@ -77,6 +80,8 @@ class GenerationRunner:
         self._tokenizer = tokenizer
         self._settings = settings
         self._served = served
+        self._metrics = metrics
+        metrics.follow(lambda: self.num_running)
         self._on_ended = on_ended
         self._running: dict[str, AnyAttempt] = {}  # by owner
         self._endings: deque[_Ending] = deque()  # the oldest first
@@ -150,12 +155,17 @@ class GenerationRunner:
         """Append all that came, in one call for the whole batch."""
         appends: list[tuple[AnyAttempt, Append]] = []
         now_ms = self._clock.now_ms()
+        counted = self._metrics.begin_batch()
         for execution, outputs in brought.items():
             owner = execution.claim.owner
             if owner not in self._running:  # lost in the moment when it was added
                 self._batch.remove(execution)
                 continue
+            has_begun = execution.first_token_ms is not None
             entries = execution.advance(outputs, now_ms)
+            counted.add(execution, sum(len(output.token_ids) for _, output in outputs))
+            if entries and not has_begun:
+                self._metrics.note_first_token(execution)
             if execution.end is not None:
                 self._batch.remove(execution)
             else:
@@ -163,11 +173,14 @@ class GenerationRunner:
             identity = execution.generation_id, owner
             appends += [(execution, Append(*identity, entry)) for entry in entries]
         self._append(appends)
+        counted.end()
 
     def _append(self, appends: Sequence[tuple[AnyAttempt, Append]]) -> None:
         if not appends:
             return
+        self._metrics.begin_write()
         results = self._insist(lambda: self._claims.append([append for _, append in appends]))
+        self._metrics.end_write()
         for (execution, _), result in zip(appends, results, strict=True):
             match result.code:
                 case WriteCode.FENCED:
@@ -183,6 +196,7 @@ class GenerationRunner:
 
     def _resend(self, execution: AnyAttempt, tokens: int) -> None:
         """Write again what Redis has lost, from memory."""
+        self._metrics.note_rewrite()
         for entry in execution.entries_from(tokens):
             append = Append(execution.generation_id, execution.claim.owner, entry)
             result = self._insist(lambda append=append: self._claims.append([append]))[0]  # type: ignore[misc]
@@ -197,6 +211,7 @@ class GenerationRunner:
 
     def _write_again(self, execution: AnyAttempt) -> None:
         _log.warning("Redis has lost generation %s; writing it again", execution.generation_id)
+        self._metrics.note_rewrite()
         self._insist(lambda: self._claims.restore(execution.claim, execution.entries))
 
     def _tend(self) -> None:
@@ -243,6 +258,7 @@ class GenerationRunner:
     def _drop(self, owner: str) -> None:
         execution = self._running.pop(owner, None)
         if execution is not None:
+            self._metrics.note_fenced()
             _log.warning("generation %s was taken over", execution.generation_id)
             self._batch.remove(execution)
             self._on_ended(execution)
@@ -251,6 +267,7 @@ class GenerationRunner:
         """Write the terminal event."""
         ending = self._ending(execution)
         if self._write_end(ending):
+            self._metrics.note_end(execution, ending.message)
             self._endings.append(ending)
             del self._running[execution.claim.owner]
             self._on_ended(execution)
@@ -270,7 +287,7 @@ class GenerationRunner:
         )
         finished.MergeFrom(end)
         event = execution.terminal_event(finished)
-        return _Ending(execution, event, finished.SerializeToString(), time.monotonic())
+        return _Ending(execution, finished, event, finished.SerializeToString(), time.monotonic())
 
     def _write_end(self, ending: _Ending) -> bool:
         """Write until the journal is whole and closed; False where the claim is lost."""
@@ -309,6 +326,7 @@ class GenerationRunner:
         _log.error("the engine has ended or hangs; starting another")
         started = time.monotonic()
         self._batch.restart()
+        self._metrics.note_engine_restart()
         _log.info("another engine runs after %.2f s", time.monotonic() - started)
 
     def _note_crashes(self, crashes: Sequence[tuple[Claim, Crashes]]) -> None:
@@ -322,6 +340,7 @@ class GenerationRunner:
             try:
                 return call()
             except RedisError as error:
+                self._metrics.note_redis_error()
                 _log.warning("Redis does not take a write (%s); trying again", type(error).__name__)
             if self._stopping.wait(backoff):
                 raise StoppedError

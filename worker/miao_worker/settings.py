@@ -32,6 +32,7 @@ class WorkerSettings:
         last time while it ran alone, ends with an error.
     tool_format: how the model writes calls: a name of `tool_formats`, "none", or
         "auto" for what its chat template teaches.
+    metrics_listen: where Prometheus reads this worker's metrics; empty: nowhere.
     """
 
     redis_url: str
@@ -45,6 +46,7 @@ class WorkerSettings:
     adapters: Mapping[str, Path] = field(default_factory=dict)
     adapter_folder: Path | None = None
     tool_format: str = "auto"
+    metrics_listen: str = ""
 
     @property
     def lease_ms(self) -> int:

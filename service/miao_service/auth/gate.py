@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from miao_service.auth.authenticator import Authenticator
+from miao_service.call_watch import CallWatch
 from miao_service.handlers import guarded
 
 _GUARDED = "/grpc.reflection."
@@ -36,7 +37,8 @@ class GateInterceptor(grpc.aio.ServerInterceptor):
 
     def _admitting(self, behave: Callable[..., Any]) -> Any:
         async def admitting(requests: Any, context: Any) -> AsyncIterator[Any]:
-            await guarded(context, self._authenticator.identify(context))
+            watch = CallWatch("ServerReflectionInfo", is_stream=False)
+            await guarded(context, watch, self._authenticator.identify(context))
             async for response in behave(requests, context):
                 yield response
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import grpc
 import pytest
@@ -57,7 +59,11 @@ async def test_several_processes_share_a_port_and_end_together(
     start_process: Any, redis_url: str, worker: Any, as_text: Any, tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready"
-    async with start_process("--processes", "2", "--ready-file", str(ready)) as fleet:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        metrics = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ("--processes", "2", "--ready-file", str(ready), "--metrics-listen", metrics)
+    async with start_process(*options) as fleet:
         assert ready.read_text() == f"{fleet.port}\n"
         for _ in range(4):  # each on a connection, and so perhaps a process, of its own
             options = [("grpc.use_local_subchannel_pool", 1)]
@@ -66,6 +72,8 @@ async def test_several_processes_share_a_port_and_end_together(
                 stream = stub.Generate(spec())
                 await worker.answer("abc")
                 assert as_text([response async for response in stream]) == "abc"
+        scraped = await asyncio.to_thread(lambda: urlopen(f"http://{metrics}/metrics").read())
+        assert b'miao_front_accepted_total{model_name="tiny"} 4.0' in scraped  # of both together
         assert await fleet.stop(signal.SIGINT) == 0
 
 

@@ -132,3 +132,4 @@ class StepOutput:
 
     outputs: tuple[SequenceOutput, ...]
     stats: EngineStats = field(default_factory=EngineStats)
+    seconds: float = 0.0  # that the step took, where somebody measures it
