@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from types import TracebackType
 from typing import Self, TypeVar
 
 from miao_service import metrics
+from miao_service.auth.identity import Identity
 from miao_service.errors import FrontError
+
+logger = logging.getLogger(__name__)
 
 _Error = TypeVar("_Error", bound=FrontError)
 
@@ -20,6 +24,7 @@ class CallWatch:
         self._is_stream = is_stream
         self._began = time.perf_counter()
         self._code = ""
+        self.identity: Identity | None = None  # once it is known
 
     def __enter__(self) -> Self:
         if self._is_stream:
@@ -30,7 +35,14 @@ class CallWatch:
         """Note what the call is refused with; returns it."""
         self._code = error.code.name
         metrics.REFUSALS.labels(error.reason).inc()
+        said = {"method": self._method, "code": self._code, "reason": error.reason}
+        logger.info("refused", extra=said | self._caller())
         return error
+
+    def _caller(self) -> dict[str, str]:
+        if self.identity is None:
+            return {}
+        return {"tenant": self.identity.tenant, "credential": self.identity.credential}
 
     def __exit__(
         self,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from functools import partial
 
 from miao_queue.connection import RedisUrlError, check_url
-from miao_queue.telemetry.exposition import MetricsListenError, parse_listen
+from miao_queue.telemetry import logs
+from miao_queue.telemetry.exposition import MetricsListenError
 from miao_service.fleet import serve_fleet
 from miao_service.ports import BindError
 from miao_service.server import announce, serve
@@ -22,14 +22,7 @@ def main(argv: list[str]) -> int:
         check_url(settings.redis_url)
     except (SettingsError, RedisUrlError) as error:
         return _complain(error, 2)
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    try:
-        if settings.metrics_listen:
-            parse_listen(settings.metrics_listen)
-    except MetricsListenError as error:
-        return _complain(error, 2)
+    logs.configure(settings.logs)
     run = serve if settings.processes == 1 else serve_fleet
     try:
         run(settings, partial(announce, settings))

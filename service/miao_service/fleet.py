@@ -11,6 +11,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from miao_queue.telemetry import logs
 from miao_queue.telemetry.exposition import exposed
 from miao_service import metrics
 from miao_service.ports import reserved
@@ -94,4 +95,5 @@ def serve_fleet(settings: ServiceSettings, ready: Ready | None = None) -> None:
 
 
 def _serve_one(settings: ServiceSettings, listening: Any) -> None:
+    logs.configure(settings.logs)
     serve(settings, lambda _: listening.release())

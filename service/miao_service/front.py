@@ -22,13 +22,13 @@ from miao.v1 import (
 )
 from miao_queue.connection import connect_async
 from miao_queue.store import GenerationStore
+from miao_queue.telemetry.faults import describe
 from miao_service import metrics
 from miao_service.abandonment import Abandonment
 from miao_service.auth.authenticator import EVERYBODY, Authenticator
 from miao_service.auth.gate import GateInterceptor
 from miao_service.decoding import DecodingInterceptor
 from miao_service.errors import DrainingError
-from miao_service.faults import describe
 from miao_service.formats.compiler import FormatCompiler
 from miao_service.generation_service import GenerationServicer
 from miao_service.handlers import generic_handler

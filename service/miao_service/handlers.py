@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from redis.exceptions import RedisError
 
+from miao_queue.telemetry.faults import describe
 from miao_service import validation
 from miao_service.auth.authenticator import Authenticator
 from miao_service.auth.identity import SCOPE_OF, Identity
@@ -31,7 +32,6 @@ from miao_service.errors import (
     UnexpectedError,
     from_redis,
 )
-from miao_service.faults import describe
 
 logger = logging.getLogger(__name__)
 
@@ -92,25 +92,27 @@ def _method_handler(
     assert method.server_streaming == (method.name in RELAYED)
     if method.server_streaming:
 
-        async def relay(payload: bytes, context: Any) -> bytes:
-            call = Call(context, await authenticator.admit(context, scope))
+        async def relay(payload: bytes, context: Any, watch: CallWatch) -> bytes:
+            watch.identity = await authenticator.admit(context, scope)
+            call = Call(context, watch.identity)
             await function(_checked(request_class, payload), call)
             return b""
 
         async def stream(payload: bytes, context: Any) -> None:
             watch = CallWatch(method.name, is_stream=True)
-            await guarded(context, watch, relay(payload, context))
+            await guarded(context, watch, relay(payload, context, watch))
 
         return grpc.unary_stream_rpc_method_handler(stream)
 
-    async def respond(payload: bytes, context: Any) -> bytes:
-        call = Call(context, await authenticator.admit(context, scope))
+    async def respond(payload: bytes, context: Any, watch: CallWatch) -> bytes:
+        watch.identity = await authenticator.admit(context, scope)
+        call = Call(context, watch.identity)
         response: Message = await function(_checked(request_class, payload), call)
         return response.SerializeToString()
 
     async def answer(payload: bytes, context: Any) -> bytes:
         watch = CallWatch(method.name, is_stream=False)
-        return await guarded(context, watch, respond(payload, context))
+        return await guarded(context, watch, respond(payload, context, watch))
 
     return grpc.unary_unary_rpc_method_handler(answer)
 
@@ -154,7 +156,7 @@ async def _abort(context: Any, error: FrontError) -> NoReturn:
 
 def _logged(error: Exception) -> UnexpectedError:
     error_id = secrets.token_hex(6)
-    logger.error("error %s: %s", error_id, describe(error))
+    logger.error("error %s", error_id, extra={"fault": describe(error)})
     return UnexpectedError(error_id)
 
 

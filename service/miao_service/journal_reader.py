@@ -31,8 +31,8 @@ from redis.exceptions import RedisError
 
 from miao_queue import events, keys, scripts
 from miao_queue.events import Position
+from miao_queue.telemetry.faults import describe
 from miao_service.errors import FrontError, GenerationLostError, QueueUnavailableError
-from miao_service.faults import describe
 from miao_service.follower import Entry, Follower, order
 from miao_service.journal_connection import JournalConnection, Word
 

@@ -8,6 +8,8 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from miao_queue.durability import Durability, Safety
+from miao_queue.telemetry.exposition import MetricsListenError, parse_listen
+from miao_queue.telemetry.logs import FORMS, LEVELS, LogSettings
 
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
@@ -92,6 +94,13 @@ class ServiceSettings:
     max_connection_age_seconds: float = _setting(
         0.0, "MIAO_MAX_CONNECTION_AGE_SECONDS", "ask clients to reconnect after this; 0: never"
     )
+    log_format: str = _setting(
+        "auto",
+        "MIAO_LOG_FORMAT",
+        "json, console, or auto: console where standard error is a terminal, else json",
+        words=FORMS,
+    )
+    log_level: str = _setting("info", "MIAO_LOG_LEVEL", "the least that is logged", words=LEVELS)
     metrics_listen: str = _setting(
         "",
         "MIAO_METRICS_LISTEN",
@@ -111,6 +120,16 @@ class ServiceSettings:
             if words and value not in words:
                 raise SettingsError(f"{_option(entry)} must be {', '.join(words)}, not {value!r}")
         parse_address(self.listen)
+        if self.metrics_listen:
+            try:
+                parse_listen(self.metrics_listen)
+            except MetricsListenError as error:
+                raise SettingsError(str(error)) from None
+
+    @property
+    def logs(self) -> LogSettings:
+        """How this front logs."""
+        return LogSettings(self.log_format, self.log_level)
 
     @property
     def acceptance(self) -> Durability:

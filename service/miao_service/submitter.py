@@ -89,7 +89,7 @@ class Submitter:
                 await self._store.cancel(submission.generation_id, submission.tenant)
         except (RedisError, OSError, TimeoutError) as error:
             name = type(error).__name__
-            logger.warning("could not cancel %s: %s", submission.generation_id, name)
+            logger.warning("could not cancel: %s", name, extra=_ids(submission))
 
     async def _submit(self, submission: Submission, admission: Admission) -> pb.Accepted:
         async with asyncio.timeout(self._redis_timeout):
@@ -101,6 +101,7 @@ class Submitter:
             match result.outcome:
                 case SubmitOutcome.ACCEPTED:
                     metrics.note_acceptance(submission.model, time.perf_counter() - began)
+                    logger.info("accepted", extra=_ids(submission))
                     submission.accepted.accept_time.FromMilliseconds(result.accept_ms)
                     return submission.accepted
                 case SubmitOutcome.ATTACHED:
@@ -121,6 +122,16 @@ class Submitter:
                     raise BacklogFullError(
                         submission.model, result.backlog, admission.backlog_limit
                     )
+
+
+def _ids(submission: Submission) -> dict[str, str | int]:
+    """What the log says of whose generation it is."""
+    return {
+        "generation": submission.generation_id,
+        "tenant": submission.tenant,
+        "model": submission.model,
+        "prompt_tokens": submission.accepted.num_prompt_tokens,
+    }
 
 
 def _limited(submission: Submission, timeout_ms: int) -> Submission:

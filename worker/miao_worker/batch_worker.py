@@ -31,6 +31,7 @@ from miao.internal.v1.queue_pb2 import ModelCard
 from miao_queue import keys
 from miao_queue.cards import Presence
 from miao_queue.claims import Claim, ClaimStore, StaleJob, Suspended
+from miao_queue.telemetry import logs
 from miao_worker.adapter_folders import AdapterFolders
 from miao_worker.adapter_watch import AdapterWatch
 from miao_worker.attempt import AnyAttempt
@@ -80,6 +81,7 @@ class BatchWorker(BaseWorker):
             settings.model_name,
             settings.step_timeout_seconds,
             self.metrics.note_steps,
+            settings.logs,
         )
         self._books = RqBookkeeping(self, connection)
         self._ended: deque[AnyAttempt] = deque()
@@ -178,8 +180,9 @@ class BatchWorker(BaseWorker):
             claim = self._claims.claim(self._served.sources(), uuid4().hex)
             self._note_suspension(is_suspended=isinstance(claim, Suspended))
             match claim:
-                case Claim():
+                case Claim(record):
                     self.metrics.note_claim(claim)
+                    _log.info("claimed", extra=logs.ids(record))
                     self._runner.add(claim)
                     self._books.later(self._books.start, claim)
                 case StaleJob(job_id):

@@ -13,7 +13,9 @@ from redis.exceptions import RedisError
 
 from miao_queue import connection
 from miao_queue.connection import RedisUrlError
+from miao_queue.telemetry import logs
 from miao_queue.telemetry.exposition import exposed
+from miao_queue.telemetry.logs import FORMS, LEVELS, LogSettings
 from miao_worker.adapter_folders import NAME_FORM, is_adapter_name
 from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, CacheDtype, EngineConfig, Quantization
 from miao_worker.settings import WorkerSettings
@@ -28,10 +30,7 @@ _WAIT_SECONDS = 30.0  # for a Redis that starts, or loads its file
 def main(argv: list[str]) -> int:
     """Run a worker until it is told to stop; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(
-        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("rq.worker").setLevel(logging.WARNING)
+    logs.configure(LogSettings(arguments.log_format, arguments.log_level))
     try:
         return _work(_settings(arguments))
     except (RedisUrlError, ValueError) as error:  # MetricsListenError is one
@@ -111,6 +110,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
         adapter_folder=arguments.adapter_folder,
         tool_format=arguments.tool_format,
         metrics_listen=arguments.metrics_listen,
+        logs=LogSettings(arguments.log_format, arguments.log_level),
     )
 
 
@@ -209,7 +209,13 @@ def _parser() -> argparse.ArgumentParser:
         help="serve Prometheus metrics here, on loopback unless a host is named; 0 takes a free "
         "port; unset: nowhere",
     )
-    option("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    option("--log-level", default=os.environ.get("MIAO_LOG_LEVEL", "info"), choices=LEVELS)
+    option(
+        "--log-format",
+        default=os.environ.get("MIAO_LOG_FORMAT", "auto"),
+        choices=FORMS,
+        help="auto: console where standard error is a terminal, else json",
+    )
     option = engine.add_argument
     option("--device", help="cpu, cuda, cuda:1; unset: CUDA where there is one")
     option("--dtype", default="auto", choices=["auto", "bfloat16", "float16", "float32"])

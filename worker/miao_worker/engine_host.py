@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from miao.internal.v1.queue_pb2 import ModelCard
+from miao_queue.telemetry import logs
+from miao_queue.telemetry.logs import LogSettings
 from miao_worker import prctl
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.encoder.types import EngineRequest
@@ -108,12 +110,14 @@ def run(
     config: EngineConfig,
     model_name: str,
     adapters: Mapping[str, Path],
+    log_settings: LogSettings,
 ) -> None:
     """Load the model, then serve until the other side closes the pipe.
 
     adapters: those to begin with, the folder of each by its id.
     """
     prctl.set_name("miao-engine")
+    logs.configure(log_settings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     from miao_worker.engine.errors import ModelLoadError

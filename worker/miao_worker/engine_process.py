@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from miao.internal.v1.queue_pb2 import ModelCard
+from miao_queue.telemetry.logs import LogSettings
 from miao_worker import engine_host
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.encoder.types import EngineRequest
@@ -40,6 +41,7 @@ class EngineDiedError(Exception):
 # another one is there in the time that the model takes to load.
 _PRELOADED = ["miao_worker.engine_preload"]
 
+_AS_USUAL = LogSettings()
 _RELOAD_SECONDS = 10.0  # that a reload may take besides three times the first load's
 _SPINS = "2000"
 _RELOAD_PAUSES = (0.1, 0.5, 2.0, 5.0)
@@ -60,10 +62,12 @@ class EngineProcess:
         model_name: str,
         step_timeout_seconds: float,
         on_steps: Callable[[Sequence[StepOutput]], None] = lambda _: None,
+        logs: LogSettings = _AS_USUAL,
     ) -> None:
         """`on_steps` is told of all steps that came, by whoever receives them."""
         self._config = config
         self._on_steps = on_steps
+        self._logs = logs
         self._model_name = model_name
         self._step_timeout_seconds = step_timeout_seconds
         self._context = multiprocessing.get_context("forkserver")
@@ -142,7 +146,7 @@ class EngineProcess:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=engine_host.run,
-            args=(theirs, self._config, self._model_name, adapters),
+            args=(theirs, self._config, self._model_name, adapters, self._logs),
             name="miao-engine",
             daemon=True,
         )

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 from tokenizers import Tokenizer
@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from miao.v1 import generation_pb2 as pb
 from miao_queue import records
 from miao_queue.claims import Append, Claim, ClaimStore, Crashes, WriteCode
+from miao_queue.telemetry import logs
 from miao_worker.attempt import FAILED_PRECONDITION, INTERNAL, AnyAttempt
 from miao_worker.clock import RedisClock
 from miao_worker.engine_batch import Brought, EngineBatch, failure_message
@@ -210,7 +211,8 @@ class GenerationRunner:
             self._write_again(execution)
 
     def _write_again(self, execution: AnyAttempt) -> None:
-        _log.warning("Redis has lost generation %s; writing it again", execution.generation_id)
+        ids = logs.ids(execution.claim.record)
+        _log.warning("Redis has lost a generation; writing it again", extra=ids)
         self._metrics.note_rewrite()
         self._insist(lambda: self._claims.restore(execution.claim, execution.entries))
 
@@ -259,7 +261,8 @@ class GenerationRunner:
         execution = self._running.pop(owner, None)
         if execution is not None:
             self._metrics.note_fenced()
-            _log.warning("generation %s was taken over", execution.generation_id)
+            ids = logs.ids(execution.claim.record)
+            _log.warning("another worker has taken the generation over", extra=ids)
             self._batch.remove(execution)
             self._on_ended(execution)
 
@@ -268,6 +271,7 @@ class GenerationRunner:
         ending = self._ending(execution)
         if self._write_end(ending):
             self._metrics.note_end(execution, ending.message)
+            _log.info("ended", extra=_of_end(execution, ending.message))
             self._endings.append(ending)
             del self._running[execution.claim.owner]
             self._on_ended(execution)
@@ -345,3 +349,18 @@ class GenerationRunner:
             if self._stopping.wait(backoff):
                 raise StoppedError
             backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
+
+
+def _of_end(execution: AnyAttempt, finished: pb.Finished) -> dict[str, Any]:
+    """What the log says of an end."""
+    usage, timings = finished.usage, finished.timings
+    return {
+        **logs.ids(execution.claim.record),
+        "reason": pb.FinishReason.Name(finished.reason).removeprefix("FINISH_REASON_").lower(),
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_prompt_tokens,
+        "output_tokens": usage.output_tokens,
+        "queued_ms": timings.queued.ToMilliseconds(),
+        "first_token_ms": timings.first_token.ToMilliseconds(),
+        "total_ms": timings.total.ToMilliseconds(),
+    }

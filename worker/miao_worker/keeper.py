@@ -111,9 +111,6 @@ class Keeper:
 
     def _reap(self) -> None:
         for claim in self._claims.reap(_REAP_INTERVAL_MS):
-            _log.warning(
-                "worker %s has lost generation %s; it waits for another",
-                claim.worker,
-                claim.generation_id,
-            )
+            lost = {"worker": claim.worker, "generation": claim.generation_id}
+            _log.warning("a worker has lost a generation; it waits for another", extra=lost)
             self.reaped.append(claim)

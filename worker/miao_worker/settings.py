@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from miao_queue.telemetry.logs import LogSettings
 from miao_worker.engine.config import EngineConfig
 
 
@@ -47,6 +48,7 @@ class WorkerSettings:
     adapter_folder: Path | None = None
     tool_format: str = "auto"
     metrics_listen: str = ""
+    logs: LogSettings = field(default_factory=LogSettings)
 
     @property
     def lease_ms(self) -> int:

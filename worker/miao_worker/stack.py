@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from miao_worker import prctl
 
+_FOR_THE_PARTS = {"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 _STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
@@ -135,7 +136,7 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us; we stop them in order
                 preexec_fn=prctl.end_with_parent,
-                env=os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+                env={"MIAO_LOG_FORMAT": "console"} | os.environ | _FOR_THE_PARTS,
             )
         part = _Part(name, process, log)
         self._parts.append(part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +34,19 @@ class Observed:
     def log(self, part: str) -> str:
         return next(each.log for each in self.stack._parts if each.name == part).read_text("utf-8")
 
+    def events(self, part: str, event: str, **fields: object) -> list[dict[str, object]]:
+        """The lines of the log for an event, with these fields."""
+        lines = (line for line in self.log(part).splitlines() if line.startswith("{"))
+        found = (json.loads(line) for line in lines)
+        return [line for line in found if line["event"] == event and fields.items() <= line.items()]
+
+    def wait_for(self, part: str, event: str, **fields: object) -> list[dict[str, object]]:
+        """As `events`, once there is one."""
+        deadline = time.monotonic() + 10
+        while not (found := self.events(part, event, **fields)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return found
+
     def metrics_address(self, part: str) -> str:
         found = _ADDRESS.search(self.log(part))
         assert found is not None, self.log(part)
@@ -57,11 +70,11 @@ def observed(tiny_model: Path) -> Iterator[Observed]:
     options = ["--model", str(tiny_model), "--name", "tiny", *WORKER_OPTIONS]
     options += ["--metrics-listen", "0"]
     stack = Stack(StackSettings("127.0.0.1:0", options), lambda *_: None)
-    os.environ["MIAO_METRICS_LISTEN"] = "0"
-    try:
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("MIAO_METRICS_LISTEN", "0")
+        environ.setenv("MIAO_LOG_FORMAT", "json")
+        environ.setenv("MIAO_LOG_LEVEL", "debug")
         stack.start()
-    finally:
-        del os.environ["MIAO_METRICS_LISTEN"]
     yield Observed(stack)
     stack.stop()
 

@@ -8,14 +8,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from miao_worker import cli, engine_host
-from miao_worker.engine.config import EngineConfig
 
 POISON = 77  # a prompt that holds this token kills the engine in its second step
 
 
-def run_poisoned(
-    connection: Connection[Any, Any], config: EngineConfig, name: str, adapters: Any
-) -> None:
+def run_poisoned(connection: Connection[Any, Any], *arguments: Any) -> None:
     """As `engine_host.run`, with an engine that may be poisoned."""
     from miao_worker.engine import engine, types
 
@@ -34,7 +31,7 @@ def run_poisoned(
             return super().step()
 
     engine.Engine = PoisonedEngine  # type: ignore[misc]
-    run_engine(connection, config, name, adapters)
+    run_engine(connection, *arguments)
 
 
 run_engine = engine_host.run
