@@ -9,6 +9,7 @@ from functools import partial
 from miao_queue.connection import RedisUrlError, check_url
 from miao_queue.telemetry import logs
 from miao_queue.telemetry.exposition import MetricsListenError
+from miao_service.auth.access import Access
 from miao_service.fleet import serve_fleet
 from miao_service.ports import BindError
 from miao_service.server import announce, serve
@@ -20,6 +21,7 @@ def main(argv: list[str]) -> int:
     try:
         settings = ServiceSettings.read(argv, os.environ)
         check_url(settings.redis_url)
+        Access(settings)  # says what is wrong before anything starts
     except (SettingsError, RedisUrlError) as error:
         return _complain(error, 2)
     logs.configure(settings.logs)

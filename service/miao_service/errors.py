@@ -4,6 +4,7 @@ FrontError
 ├── NoCredentialsError       UNAUTHENTICATED     the caller shows nothing
 ├── BadCredentialsError      UNAUTHENTICATED     what it shows is not valid; never why
 │   └── ExpiredCredentialsError  UNAUTHENTICATED they were valid, and are no longer
+├── IssuerUnavailableError   UNAVAILABLE         the keys that tokens are signed with are not there
 ├── MissingScopeError        PERMISSION_DENIED   the credentials are not for this
 ├── InvalidRequestError      INVALID_ARGUMENT    a field, and its limit
 ├── ModelNotFoundError       NOT_FOUND           with the models there are
@@ -116,6 +117,17 @@ class ExpiredCredentialsError(BadCredentialsError):
 
     def __init__(self) -> None:
         super().__init__("the credentials have expired")
+
+
+class IssuerUnavailableError(FrontError):
+    """Tokens cannot be checked: their issuer's keys are not known, or too old."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "ISSUER_UNAVAILABLE"
+    retry_after_seconds = 2.0
+
+    def __init__(self) -> None:
+        super().__init__("tokens cannot be checked at the moment")
 
 
 class MissingScopeError(FrontError):

@@ -25,7 +25,8 @@ from miao_queue.store import GenerationStore
 from miao_queue.telemetry.faults import describe
 from miao_service import metrics
 from miao_service.abandonment import Abandonment
-from miao_service.auth.authenticator import EVERYBODY, Authenticator
+from miao_service.auth.access import Access
+from miao_service.auth.authenticator import Authenticator
 from miao_service.auth.gate import GateInterceptor
 from miao_service.decoding import DecodingInterceptor
 from miao_service.errors import DrainingError
@@ -40,7 +41,7 @@ from miao_service.ports import BindError, check_free
 from miao_service.resolution import Resolver
 from miao_service.score_resolution import ScoreResolver
 from miao_service.score_service import ScoreServicer
-from miao_service.settings import ServiceSettings, parse_address
+from miao_service.settings import ServiceSettings
 from miao_service.submitter import Submitter
 from miao_service.understanding_resolution import UnderstandingResolver
 from miao_service.understanding_service import UnderstandingServicer
@@ -62,7 +63,11 @@ _EXPIRE_SECONDS = 1.0  # between two looks for what has waited too long
 class Front:
     """One process's front. `start`, then `drain`, then it is over."""
 
-    def __init__(self, settings: ServiceSettings, authenticator: Authenticator = EVERYBODY) -> None:
+    def __init__(
+        self, settings: ServiceSettings, authenticator: Authenticator | None = None
+    ) -> None:
+        """Make one that knows callers as the settings say, unless it is told by what."""
+        self._access = Access(settings)
         front_id = f"front-{secrets.token_hex(8)}"
         self._settings = settings
         # Each has connections of its own, so that a burst of calls stops neither
@@ -74,7 +79,7 @@ class Front:
         )
         self._clients = (commands, journals, looks)
         self.catalog = ModelCatalog(looks, settings.forget_model_seconds)
-        self._authenticator = authenticator
+        self._authenticator = authenticator or self._access.authenticator(commands)
         self._formats = FormatCompiler()
         self._waiting = GenerationStore(looks, front_id)
         self.reader = JournalReader(
@@ -140,6 +145,7 @@ class Front:
         await self._abandonment.settle()
         self.catalog.close()
         await self._formats.close()
+        await self._access.close()
         for client in self._clients:
             await client.aclose()
 
@@ -173,18 +179,16 @@ class Front:
         return server
 
     def _bind(self) -> int:
-        # The place for TLS: the one other way to open a port.
         listen = self._settings.listen
         if not self._settings.reuse_port:
             check_free(listen)  # gRPC would say it in lines of its own
+        tls = self._access.tls
         try:
-            port = int(self._server.add_insecure_port(listen))
+            if tls is None:
+                return int(self._server.add_insecure_port(listen))
+            return int(self._server.add_secure_port(listen, tls.credentials()))
         except RuntimeError as error:
             raise BindError(f"cannot listen on {listen}") from error
-        host, _ = parse_address(listen)
-        if host not in {"127.0.0.1", "localhost", "::1"}:
-            logger.warning("listening beyond this machine without TLS: anyone may call")
-        return port
 
     async def _keep_looking(self) -> None:
         while True:
@@ -230,7 +234,9 @@ class Front:
 
 
 @contextlib.asynccontextmanager
-async def running_front(settings: ServiceSettings, authenticator: Authenticator = EVERYBODY) -> Any:
+async def running_front(
+    settings: ServiceSettings, authenticator: Authenticator | None = None
+) -> Any:
     """A front within this process: yields it and its port, and drains it at the end."""
     front = Front(settings, authenticator)
     port = await front.start()

@@ -111,6 +111,44 @@ class ServiceSettings:
         "", "MIAO_READY_FILE", "write the port into this file once the front listens"
     )
 
+    tls_certificate: str = _setting(
+        "", "MIAO_TLS_CERTIFICATE", "PEM file of the front's certificate and those between"
+    )
+    tls_key: str = _setting("", "MIAO_TLS_KEY", "PEM file of the certificate's private key")
+    tls_client_roots: str = _setting(
+        "", "MIAO_TLS_CLIENT_ROOTS", "PEM file of roots; callers must have a certificate of these"
+    )
+    spiffe_tenants: str = _setting(
+        "", "MIAO_SPIFFE_TENANTS", "file that says whose a certificate's SPIFFE id is"
+    )
+    api_key_pepper: str = _setting(
+        "", "MIAO_API_KEY_PEPPER", "file of peppers; callers are known by API keys (miao keys)"
+    )
+    api_key_cache_seconds: float = _setting(
+        5.0, "MIAO_API_KEY_CACHE_SECONDS", "after which a revoked key is refused everywhere"
+    )
+    jwt_keys: str = _setting(
+        "", "MIAO_JWT_KEYS", "file or https address of a JWKS; callers are known by tokens"
+    )
+    jwt_issuer: str = _setting("", "MIAO_JWT_ISSUER", "what a token's iss must be")
+    jwt_audience: str = _setting("", "MIAO_JWT_AUDIENCE", "what a token's aud must be, or hold")
+    jwt_algorithms: str = _setting(
+        "RS256,PS256,ES256,Ed25519", "MIAO_JWT_ALGORITHMS", "with which a token may be signed"
+    )
+    jwt_tenant_claim: str = _setting("tenant", "MIAO_JWT_TENANT_CLAIM", "names a token's tenant")
+    jwt_scope_claim: str = _setting(
+        "", "MIAO_JWT_SCOPE_CLAIM", "lists a token's scopes; empty: each token has all"
+    )
+    jwt_leeway_seconds: int = _setting(
+        30, "MIAO_JWT_LEEWAY_SECONDS", "by how much the issuer's clock may differ"
+    )
+    allow_anonymous: bool = _setting(
+        False, "MIAO_ALLOW_ANONYMOUS", "let anyone call, also from beyond this machine"
+    )
+    allow_plaintext: bool = _setting(
+        False, "MIAO_ALLOW_PLAINTEXT", "listen beyond this machine without TLS"
+    )
+
     def __post_init__(self) -> None:
         for entry in fields(self):
             value, least = getattr(self, entry.name), entry.metadata["least"]

@@ -17,6 +17,8 @@
     miao:control:<worker>    stream  commands to one worker
     miao:front:<front>       stream  wakes a front's journal reader
     miao:reaper              string  lock of the worker that looks for ended leases
+    miao:api-keys            set     ids of the API keys
+    miao:api-key:<id>        hash    an API key without its secret
 
 The generation's id is also its RQ job's id.
 """
@@ -26,6 +28,7 @@ from __future__ import annotations
 LEASES = "miao:leases"
 MODELS = "miao:models"
 WAITING = "miao:waiting"
+API_KEYS = "miao:api-keys"
 
 PRIORITIES = ("high", "normal", "low")  # in the order in which workers look
 
@@ -60,6 +63,10 @@ def control(worker: str) -> str:
 
 def front(front_id: str) -> str:
     return f"miao:front:{front_id}"
+
+
+def api_key(key_id: str) -> str:
+    return f"miao:api-key:{key_id}"
 
 
 def queue_name(model_name: str, priority: str) -> str:

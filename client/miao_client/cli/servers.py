@@ -33,6 +33,7 @@ class Server:
 SERVERS = (
     Server("up", "miao_worker.up", "all", "Start Redis, a worker and a front on this machine."),
     Server("service", "miao_service.cli", "service", "Start a front, the gRPC service."),
+    Server("keys", "miao_service.auth.keys_cli", "service", "Make, list and revoke API keys."),
     Server("worker", "miao_worker.cli", "worker", "Start a worker, which runs a model."),
 )
 

@@ -74,10 +74,6 @@ class Authenticator:
         return identity
 
 
-# Knows everybody as the default tenant.
-EVERYBODY = Authenticator()
-
-
 def _bearer(metadata: Sequence[tuple[str, str | bytes]]) -> str:
     values = [value for key, value in metadata if key == _AUTHORIZATION]
     if not values:

@@ -27,7 +27,7 @@ from miao.v1 import generation_pb2 as pb
 from miao.v1.generation_service_pb2_grpc import GenerationServiceStub
 from miao.v1.model_service_pb2_grpc import ModelServiceStub
 from miao_queue import cards, connection, events, keys, records, scripts
-from miao_service.auth.authenticator import EVERYBODY, Authenticator
+from miao_service.auth.authenticator import Authenticator
 from miao_service.front import Front, running_front
 from miao_service.settings import ServiceSettings
 
@@ -199,7 +199,7 @@ def start_front(redis_url: str) -> FrontFactory:
 
     @contextlib.asynccontextmanager
     async def start(
-        authenticator: Authenticator = EVERYBODY, **changes: Any
+        authenticator: Authenticator | None = None, **changes: Any
     ) -> AsyncIterator[Stubs]:
         values: dict[str, Any] = {
             "listen": "127.0.0.1:0",
