@@ -85,7 +85,15 @@ class Part:
 class Fleet:
     """A Redis with an append-only file, fronts and workers, all with their defaults."""
 
-    def __init__(self, folder: Path, fronts: int, workers: int, worker_options: list[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fronts: int,
+        workers: int,
+        worker_options: list[str],
+        worker_program: list[str] | None = None,
+    ) -> None:
+        """`worker_program`: another one in place of miao_worker, with its options."""
         port, *ports = [_free_port() for _ in range(1 + fronts)]
         self.redis_url = f"redis://127.0.0.1:{port}/0"
         self.targets = [f"127.0.0.1:{each}" for each in ports]
@@ -98,7 +106,8 @@ class Fleet:
             Part(f"front-{i}", [*front, target], folder, "front listening on ")
             for i, target in enumerate(self.targets)
         ]
-        worker = [*_module("miao_worker"), *common, *worker_options]
+        program = _module("miao_worker") if worker_program is None else worker_program
+        worker = [*program, *common, *worker_options]
         self.workers = [
             Part(f"worker-{i}", worker, folder, "worker serving ") for i in range(workers)
         ]

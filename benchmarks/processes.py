@@ -44,6 +44,7 @@ def part_of(name: str, command: list[str]) -> str | None:
         return "redis"
     if "miao_service" in command:
         return "front"
-    if "miao_worker" in command or "multiprocessing" in " ".join(command):
+    line = " ".join(command)
+    if "miao_worker" in command or "paced_worker" in line or "multiprocessing" in line:
         return "worker"  # and what forks its engines
     return None
