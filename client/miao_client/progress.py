@@ -52,10 +52,10 @@ class Progress:
         """
         self._attempts = max(self._attempts, event.attempt)
         match event.WhichOneof("event"):
-            case "accepted":
-                self._accept(event.accepted)
             case "tokens":
                 return self._add(event)
+            case "accepted":
+                self._accept(event.accepted)
             case "finished":
                 self._finish(event)
         return None  # also for kinds added after this SDK
@@ -93,17 +93,18 @@ class Progress:
             self.accepted = responses.accepted(message)
 
     def _add(self, event: pb.GenerationEvent) -> Chunk | None:
-        first = event.sequence_number - len(event.tokens.token_ids)  # the token before the event
-        if not event.tokens.token_ids and event.tokens.text:
+        tokens, last = event.tokens, event.sequence_number
+        first = last - len(tokens.token_ids)  # the token before the event
+        if not tokens.token_ids and tokens.text:
             raise InternalError("The service sent text without tokens.")
         if first > self.seen:
             raise self._gap(first)
         if first < self.seen:
-            self._compare(event.tokens.token_ids, first)
-        if event.sequence_number <= self.seen:
+            self._compare(tokens.token_ids, first)
+        if last <= self.seen:
             return None
         chunk = _chunk(event, skip=self.seen - first)
-        self.seen = chunk.sequence_number
+        self.seen = last
         self.digest = event.output_digest or None  # 0: a service that says none
         self._token_ids.extend(chunk.token_ids)
         self._transcript.add(chunk)
@@ -138,6 +139,13 @@ def _chunk(event: pb.GenerationEvent, skip: int) -> Chunk:
     if skip and not shares:
         raise InternalError("The service sent text that cannot be divided among its tokens.")
     text = "".join(shares[skip:]) if skip else tokens.text
+    if not (skip or tokens.logprobs or tokens.parts):  # as nearly always
+        return Chunk(
+            *(text, tuple(tokens.token_ids), event.sequence_number, event.attempt),
+            answer_index=tokens.answer_index,
+            is_prompt=tokens.is_prompt,
+            token_texts=shares,
+        )
     parts = [part for part in tokens.parts if part.token_index >= skip]
     return Chunk(
         text=text,

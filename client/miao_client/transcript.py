@@ -22,8 +22,10 @@ class _Part:
     def add(self, chunk: Chunk) -> None:
         self.texts.append(chunk.text)
         self.token_ids.extend(chunk.token_ids)
-        self.logprobs.extend(chunk.logprobs)
-        self.reasoning.append(chunk.reasoning)
+        if chunk.logprobs:
+            self.logprobs.extend(chunk.logprobs)
+        if chunk.reasoning:
+            self.reasoning.append(chunk.reasoning)
         for delta in chunk.tool_calls:
             self._add_call(delta)
 

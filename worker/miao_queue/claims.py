@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 
 from miao.internal.v1.queue_pb2 import Job
 from miao_queue import events, keys, scripts
 from miao_queue.records import Record
+from miao_queue.script_connection import ScriptConnection
 
 
 class WriteCode(IntEnum):
@@ -28,8 +29,7 @@ class WriteCode(IntEnum):
     UNKNOWN = 4  # Redis has forgotten the generation: restore it
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An event for a journal, with the token counts before and after it."""
 
     first: int
@@ -37,8 +37,7 @@ class Entry:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """An entry for the journal of one generation."""
 
     generation_id: str
@@ -127,7 +126,7 @@ class ClaimStore:
         self._worker = worker
         self._lease_ms = lease_ms
         self._claim = scripts.load(connection, "claim")
-        self._append = scripts.load(connection, "append")
+        self._append = ScriptConnection(connection, "append")
         self._finish = scripts.load(connection, "finish")
         self._renew = scripts.load(connection, "renew")
         self._release = scripts.load(connection, "release")
@@ -165,16 +164,19 @@ class ClaimStore:
             return StaleJob(reply[1].decode())
         return _read_claim(reply, owner)
 
-    def append(self, appends: Sequence[Append]) -> list[WriteResult]:
-        """Write a step to the journals of a batch, in one call; a result for each."""
+    def append(self, appends: Sequence[Append]) -> dict[int, WriteResult]:
+        """Write a step to the journals of a batch, in one call.
+
+        Returns what Redis says to those that were not simply written, by their place.
+        """
         words: list[bytes | str | int] = []
-        for append in appends:
-            entry = append.entry
-            words += (append.generation_id, append.owner, entry.first, entry.last, entry.payload)
-        reply = self._append(args=words)
-        return [
-            WriteResult(WriteCode(reply[i]), int(reply[i + 1])) for i in range(0, len(reply), 2)
-        ]
+        for generation_id, owner, entry in appends:
+            words += (generation_id, owner, entry.first, entry.last, entry.payload)
+        reply = self._append(words)
+        return {
+            reply[i]: WriteResult(WriteCode(reply[i + 1]), reply[i + 2])
+            for i in range(0, len(reply), 3)
+        }
 
     def finish(
         self, claim: Claim, tokens: int, event: bytes, finished: bytes, retention_seconds: int

@@ -49,6 +49,7 @@ class Answer:
         self.end: pb.Finished | None = None
         self.sequence_id = ""
         self._job = job
+        self._min_tokens = job.min_tokens
         self._token_text = token_text
         self._ahead: deque[_Brought] = deque()
         self._text = AnswerText(job, tokenizer, self.seed)
@@ -91,6 +92,10 @@ class Answer:
         if self.end is not None:
             self._ahead.clear()
 
+    def say_next(self, token_id: int, event: pb.Tokens) -> None:
+        """Bring a plain token and say it at once, where nothing is ahead."""
+        self._push(token_id, None, event)
+
     def flush(self, event: pb.Tokens) -> None:
         """Add the text that was held back to the last token of an event, if it has any."""
         self._text.flush(event)
@@ -131,10 +136,11 @@ class Answer:
 
     def _push(self, token_id: int, logprob: float | None, event: pb.Tokens) -> None:
         self.token_ids.append(token_id)
-        self.total_logprob += logprob or 0.0
+        if logprob is not None:
+            self.total_logprob += logprob
         event.token_ids.append(token_id)
         # No stop takes effect before min_tokens.
-        may_stop = len(self.token_ids) > self._job.min_tokens
+        may_stop = len(self.token_ids) > self._min_tokens
         self._text.push(token_id, event, may_stop=may_stop)
         self._find_stop()
 

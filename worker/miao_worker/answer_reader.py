@@ -38,6 +38,11 @@ class AnswerReader:
         )
         self._calls = _CallFinder(form) if form.HasField("tools") else None
 
+    @property
+    def divides(self) -> bool:
+        """Whether it looks for anything; else all is text."""
+        return self._reasoning is not None or self._calls is not None
+
     def push(self, text: str) -> Said:
         """Read on."""
         said = Said()

@@ -36,10 +36,15 @@ class AnswerText:
         self._detokenizer = Detokenizer(tokenizer, job.prompt_token_ids, marks)
         self._stops = StopTexts(job.stop)
         self._reader = AnswerReader(job.answer_form)
+        self._is_plain = not (job.stop or self._reader.divides)
 
     def push(self, token_id: int, event: pb.Tokens, *, may_stop: bool) -> None:
         """Read a token, which is the event's last, and write what it says."""
         text = self._detokenizer.push(token_id)
+        if self._is_plain:
+            event.text += text
+            event.text_lengths.append(len(text))
+            return
         piece = self._stops.push(text) if may_stop else Piece(text)
         said = self._reader.push(piece.text)
         event.text_lengths.append(0)

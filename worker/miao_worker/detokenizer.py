@@ -44,6 +44,7 @@ class Detokenizer:
         self._silent, self._byte_tokens = _silent_and_byte_tokens(tokenizer)
         self._shown = {i: text for i, text in self._silent.items() if text in shown}
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+        self._may_hold_bytes = False
         self._window = [i for i in prompt_token_ids[-_CONTEXT_TOKENS:] if i not in self._silent]
         self._known = self._decode(self._window)
         if self._known.endswith(_REPLACEMENT):  # the prompt ends within a character
@@ -56,7 +57,7 @@ class Detokenizer:
             return self.flush() + self._shown[token_id] if token_id in self._shown else ""
         if token_id in self._byte_tokens:
             return self._push_byte(token_id)
-        broken = self._bytes.decode(b"", final=True)
+        broken = self._broken_bytes()
         self._window.append(token_id)
         text = self._decode(self._window)
         if text.endswith(_REPLACEMENT):
@@ -65,10 +66,17 @@ class Detokenizer:
 
     def flush(self) -> str:
         """The text of an incomplete character at the end of a sequence."""
-        broken = self._bytes.decode(b"", final=True)
-        return broken + self._give_out(self._decode(self._window))
+        return self._broken_bytes() + self._give_out(self._decode(self._window))
+
+    def _broken_bytes(self) -> str:
+        """What byte tokens say that did not become a character."""
+        if not self._may_hold_bytes:
+            return ""
+        self._may_hold_bytes = False
+        return self._bytes.decode(b"", final=True)
 
     def _push_byte(self, token_id: int) -> str:
+        self._may_hold_bytes = True
         before = self._give_out(self._decode(self._window))
         self._window, self._read = [token_id], 1
         self._known = self._decode(self._window)

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -24,7 +24,8 @@ from miao_queue.telemetry.logs import LogSettings
 from miao_worker import prctl
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.encoder.types import EngineRequest
-from miao_worker.engine.types import StepOutput
+from miao_worker.engine.types import EngineStats, SequenceOutput, StepOutput
+from miao_worker.readiness import Readiness
 
 if TYPE_CHECKING:
     from miao_worker.engine.engine import Engine
@@ -92,6 +93,38 @@ class Failed:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step brought, in the form that is cheap to send.
+
+    Nearly all outputs are one token and nothing else: they go as ids and tokens.
+    """
+
+    sequence_ids: tuple[str, ...]
+    token_ids: tuple[int, ...]  # one for each
+    others: tuple[SequenceOutput, ...]
+    stats: EngineStats
+    seconds: float
+
+    @classmethod
+    def of(cls, step: StepOutput, seconds: float) -> Step:
+        plain = [output for output in step.outputs if output.is_plain]
+        others = () if len(plain) == len(step.outputs) else step.outputs
+        return cls(
+            tuple(output.sequence_id for output in plain),
+            tuple(output.token_ids[0] for output in plain),
+            tuple(output for output in others if not output.is_plain),
+            step.stats,
+            seconds,
+        )
+
+    def output(self) -> StepOutput:
+        """It as the engine said it, but for the order of the sequences."""
+        plain = zip(self.sequence_ids, self.token_ids, strict=True)
+        outputs = [SequenceOutput(sequence_id, (token,)) for sequence_id, token in plain]
+        return StepOutput((*outputs, *self.others), self.stats, self.seconds)
+
+
 Command = Add | Cancel | Register | Drop | Ping
 
 
@@ -129,9 +162,10 @@ def run(
         return
     registered = tuple(_register(engine, Register(*each)) for each in adapters.items())
     connection.send(Ready(card.SerializeToString(), registered))
+    commands = Readiness(connection)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            while connection.poll(0 if engine.has_unfinished else None):
+            while commands.wait(0 if engine.has_unfinished else None):
                 command = connection.recv()
                 match command:
                     case Ping():
@@ -142,7 +176,7 @@ def run(
                         _obey(engine, command)
             started = time.perf_counter()
             step = engine.step()
-            connection.send(replace(step, seconds=time.perf_counter() - started))
+            connection.send(Step.of(step, time.perf_counter() - started))
 
 
 def _follow_grammars(engine: Engine, card: ModelCard) -> str:

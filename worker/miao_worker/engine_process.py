@@ -30,7 +30,9 @@ from miao_worker.engine_host import (
     Ready,
     Register,
     Registered,
+    Step,
 )
+from miao_worker.readiness import Readiness
 
 
 class EngineDiedError(Exception):
@@ -75,6 +77,7 @@ class EngineProcess:
         self._sending = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection[Command, object] | None = None
+        self._readiness: Readiness | None = None
         self._adapters: dict[str, Path] = {}  # the folders, by id, of all that were registered
         self.answers: deque[Registered] = deque()  # about adapters
         self._last_step = 0.0
@@ -135,6 +138,7 @@ class EngineProcess:
         self.answers.extend(reply.adapters)
         with self._sending:
             self._connection = connection
+        self._readiness = Readiness(connection)
         for adapter_id, folder in list(self._adapters.items()):
             if adapter_id not in adapters:  # it came as the engine started
                 self._send(Register(adapter_id, folder))
@@ -194,20 +198,20 @@ class EngineProcess:
         Raises EngineDiedError when the process has ended, or has had work or a
         ping for longer than its step timeout without bringing anything.
         """
-        connection = self._connection
-        if connection is None:
+        connection, readiness = self._connection, self._readiness
+        if connection is None or readiness is None:
             raise EngineDiedError
         steps: list[StepOutput] = []
         try:
-            while connection.poll(0 if steps else timeout_seconds):
+            while readiness.wait(0 if steps else timeout_seconds):
                 reply = connection.recv()
                 if isinstance(reply, Pong):
                     self.has_answered = True
                 elif isinstance(reply, Registered):
                     self.answers.append(reply)
                 else:
-                    assert isinstance(reply, StepOutput)
-                    steps.append(reply)
+                    assert isinstance(reply, Step)
+                    steps.append(reply.output())
                     self.stats = reply.stats
         except (EOFError, OSError) as error:
             if not steps:

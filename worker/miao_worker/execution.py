@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer
 
 from miao.v1 import generation_pb2 as pb
+from miao.v1.generation_service_pb2 import GenerateResponse
 from miao_queue import events
 from miao_queue.claims import Claim, Entry
 from miao_worker.answer import Answer
@@ -91,6 +92,28 @@ class Execution(Attempt[Answer]):
         Sets `end` when the generation is over. An answer that fails ends it all.
         """
         first = len(self.entries)
+        if self._takes_at_once(outputs):
+            self._say_at_once(*outputs[0])
+        else:
+            self._take(outputs)
+        self._find_end()
+        if len(self.entries) > first and self.first_token_ms is None:
+            self.first_token_ms = now_ms
+        return self.entries[first:]
+
+    def _takes_at_once(self, outputs: Sequence[tuple[Answer, SequenceOutput]]) -> bool:
+        """Whether it is a plain token of the one answer, whose turn it always is."""
+        if len(outputs) != 1 or len(self.answers) > 1 or not self._echo.is_complete:
+            return False
+        answer, output = outputs[0]
+        return output.is_plain and answer.end is None and not answer.has_ahead
+
+    def _say_at_once(self, answer: Answer, output: SequenceOutput) -> None:
+        draft = GenerateResponse()
+        answer.say_next(output.token_ids[0], draft.event.tokens)
+        self._write(draft)
+
+    def _take(self, outputs: Sequence[tuple[Answer, SequenceOutput]]) -> None:
         failed: tuple[Answer, SequenceOutput] | None = None
         for answer, output in outputs:
             if output.num_cached_tokens is not None and answer.index == 0:
@@ -99,14 +122,10 @@ class Execution(Attempt[Answer]):
                 failed = answer, output
             self._echo.bring(output.prompt_logprobs)
             answer.bring(output)
-        event = self._say_all()
+        draft = self._say_all()
         if failed is not None and self.end is None:
-            self._fail(*failed, event)
-        self._write(event)
-        self._find_end()
-        if len(self.entries) > first and self.first_token_ms is None:
-            self.first_token_ms = now_ms
-        return self.entries[first:]
+            self._fail(*failed, draft.event.tokens)
+        self._write(draft)
 
     def entries_from(self, tokens: int) -> list[Entry]:
         """The entries that a journal which ends after so many tokens lacks."""
@@ -125,16 +144,16 @@ class Execution(Attempt[Answer]):
         """The end, behind the last token."""
         return events.finished(self.num_tokens, self.claim.record.attempt, finished)
 
-    def _say_all(self) -> pb.Tokens:
+    def _say_all(self) -> GenerateResponse:
         """Write what can be said now; returns the last event, which is not written yet."""
-        event = pb.Tokens()
+        draft = GenerateResponse()
         while self._echo.has_ahead:
-            event = self._room(event, pb.Tokens(is_prompt=True))
-            self._echo.say(event)
+            draft = self._room(draft, is_prompt=True)
+            self._echo.say(draft.event.tokens)
         while (answer := self._next()) is not None and answer.has_ahead:
-            event = self._room(event, pb.Tokens(answer_index=answer.index))
-            answer.say(event)
-        return event
+            draft = self._room(draft, answer_index=answer.index)
+            answer.say(draft.event.tokens)
+        return draft
 
     def _next(self) -> Answer | None:
         """Whose turn it is; None where all have ended, or the prompt is not said yet."""
@@ -143,25 +162,33 @@ class Execution(Attempt[Answer]):
         speaking = [answer for answer in self.answers if answer.end is None]
         return min(speaking, key=lambda answer: len(answer.token_ids), default=None)
 
-    def _room(self, event: pb.Tokens, empty: pb.Tokens) -> pb.Tokens:
-        """The event itself where another token of its kind fits, else the empty one."""
-        is_same = event.answer_index == empty.answer_index and event.is_prompt == empty.is_prompt
+    def _room(
+        self, draft: GenerateResponse, *, answer_index: int = 0, is_prompt: bool = False
+    ) -> GenerateResponse:
+        """The event itself where another token of its kind fits, else an empty one."""
+        event = draft.event.tokens
+        is_same = event.answer_index == answer_index and event.is_prompt == is_prompt
         if event.token_ids and is_same and len(event.token_ids) < _MAX_EVENT_TOKENS:
-            return event
-        self._write(event)
+            return draft
+        self._write(draft)
+        empty = GenerateResponse()
+        empty.event.tokens.answer_index = answer_index
+        empty.event.tokens.is_prompt = is_prompt
         return empty
 
-    def _write(self, event: pb.Tokens) -> None:
+    def _write(self, draft: GenerateResponse) -> None:
         """Make an entry of an event, unless it is empty."""
-        if not event.token_ids:
+        event = draft.event.tokens
+        token_ids = event.token_ids
+        if not token_ids:
             return
-        if len(event.token_ids) == 1:
+        if len(token_ids) == 1:
             del event.text_lengths[:]
         first, attempt = self.num_tokens, self.claim.record.attempt
-        self.num_tokens += len(event.token_ids)
-        self._digest = events.digest(event.token_ids, self._digest)
-        payload = events.tokens(self.num_tokens, attempt, event, self._digest)
-        self.entries.append(Entry(first, self.num_tokens, payload))
+        self.num_tokens = last = first + len(token_ids)
+        self._digest = events.digest(token_ids, self._digest)
+        payload = events.seal(draft, last, attempt, self._digest)
+        self.entries.append(Entry(first, last, payload))
 
     def _fail(self, answer: Answer, output: SequenceOutput, event: pb.Tokens) -> None:
         if event.answer_index == answer.index and not event.is_prompt:
@@ -170,7 +197,9 @@ class Execution(Attempt[Answer]):
 
     def _find_end(self) -> None:
         """The generation is over when all of its answers are."""
-        if self.end is not None or any(answer.end is None for answer in self.answers):
+        if self.end is not None or self.answers[0].end is None:
+            return
+        if any(answer.end is None for answer in self.answers):
             return
         best = best_answers(self.claim.job, self.answers)
         chosen = self.answers[best[0] if best else 0].end

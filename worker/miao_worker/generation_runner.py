@@ -154,7 +154,8 @@ class GenerationRunner:
 
     def _publish(self, brought: Mapping[AnyAttempt, Sequence[Brought]]) -> None:
         """Append all that came, in one call for the whole batch."""
-        appends: list[tuple[AnyAttempt, Append]] = []
+        writers: list[AnyAttempt] = []
+        appends: list[Append] = []
         now_ms = self._clock.now_ms()
         counted = self._metrics.begin_batch()
         for execution, outputs in brought.items():
@@ -169,20 +170,24 @@ class GenerationRunner:
                 self._metrics.note_first_token(execution)
             if execution.end is not None:
                 self._batch.remove(execution)
-            else:
+            elif len(execution.answers) > 1:
                 self._batch.retire(execution)
-            identity = execution.generation_id, owner
-            appends += [(execution, Append(*identity, entry)) for entry in entries]
-        self._append(appends)
+            generation_id = execution.generation_id
+            for entry in entries:
+                writers.append(execution)
+                appends.append(Append(generation_id, owner, entry))
+        self._append(writers, appends)
         counted.end()
 
-    def _append(self, appends: Sequence[tuple[AnyAttempt, Append]]) -> None:
+    def _append(self, writers: Sequence[AnyAttempt], appends: Sequence[Append]) -> None:
+        """Write, and obey what Redis says; `writers` are those whose appends these are."""
         if not appends:
             return
         self._metrics.begin_write()
-        results = self._insist(lambda: self._claims.append([append for _, append in appends]))
+        results = self._insist(lambda: self._claims.append(appends))
         self._metrics.end_write()
-        for (execution, _), result in zip(appends, results, strict=True):
+        for place, result in results.items():
+            execution = writers[place]
             match result.code:
                 case WriteCode.FENCED:
                     self._drop(execution.claim.owner)
@@ -200,8 +205,8 @@ class GenerationRunner:
         self._metrics.note_rewrite()
         for entry in execution.entries_from(tokens):
             append = Append(execution.generation_id, execution.claim.owner, entry)
-            result = self._insist(lambda append=append: self._claims.append([append]))[0]  # type: ignore[misc]
-            if result.code is WriteCode.FENCED:
+            result = self._insist(lambda append=append: self._claims.append([append]))  # type: ignore[misc]
+            if 0 in result and result[0].code is WriteCode.FENCED:
                 self._drop(execution.claim.owner)
                 return
 

@@ -23,6 +23,7 @@ class PromptEcho:
 
     def __init__(self, job: Job, tokenizer: Tokenizer, token_text: TokenText) -> None:
         self._token_ids = job.prompt_token_ids
+        self._num_tokens = len(job.prompt_token_ids)
         self._next = job.echo_from if job.HasField("echo_from") else len(job.prompt_token_ids)
         self._is_scored = job.HasField("prompt_logprobs")
         self._ahead: deque[TokenLogprobs] = deque()
@@ -32,7 +33,7 @@ class PromptEcho:
     @property
     def is_complete(self) -> bool:
         """Whether all of it has been said."""
-        return self._next >= len(self._token_ids)
+        return self._next >= self._num_tokens
 
     @property
     def has_ahead(self) -> bool:

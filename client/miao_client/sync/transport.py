@@ -6,6 +6,7 @@ import time
 from typing import Any, TypeVar, cast
 
 import grpc
+import grpc.experimental
 
 from miao_client.callers import shown
 from miao_client.deadline import Deadline
@@ -94,5 +95,10 @@ class Transport:
         return shown(cast("str | None", key), self.settings.metadata)
 
 
+# Who iterates a stream reads it by itself. Else a thread of the channel's reads for all
+# and wakes the one whose event it is: two changes of threads for each token.
+_OPTIONS = (*CHANNEL_OPTIONS, (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1))
+
+
 def _connect(target: str) -> grpc.Channel:
-    return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.insecure_channel(target, options=_OPTIONS)

@@ -20,6 +20,7 @@ from miao_queue.claims import (
     QueueSource,
     Suspended,
     WriteCode,
+    WriteResult,
 )
 from miao_queue.records import Record, Status, Submission
 from miao_queue.store import Admission, GenerationStore
@@ -169,5 +170,6 @@ async def test_a_forgotten_generation_is_restored_as_its_worker_remembers_it(
     assert (after.accept_ms, after.deadline_ms) == (before.accept_ms, before.deadline_ms)
     assert (await store.output(generation_id)).token_ids == [0, 1, 2]
     assert [r.generation_id for r in (await store.list_page(5)).records] == [generation_id]
-    assert claims.append([append])[0].code is WriteCode.WRITTEN  # a replay
+    assert claims.append([append])[0] == WriteResult(WriteCode.WRITTEN, 3)  # a replay
+    assert claims.append([Append(generation_id, "o1", entry(3, 4))]) == {}  # simply written
     assert claims.renew([claim]) == [WriteCode.WRITTEN]

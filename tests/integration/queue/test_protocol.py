@@ -263,7 +263,9 @@ class Protocol(RuleBasedStateMachine):
 
     def _append(self, one: Running, entry: Entry) -> None:
         append = Append(one.generation_id, one.claim.owner, entry)
-        result = one.claims.append([append])[0]
+        result = one.claims.append([append]).get(0)
+        if result is None:
+            return
         if result.code is WriteCode.UNKNOWN:
             one.claims.restore(one.claim, one.entries)
             self.accepted.add(one.generation_id)

@@ -111,6 +111,17 @@ class SequenceOutput:
     num_cached_tokens: int | None = None  # prompt tokens found in the prefix cache; on first output
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()  # of the next prompt tokens, in their order
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one token and nothing else."""
+        return (
+            len(self.token_ids) == 1
+            and self.finish_reason is None
+            and self.logprobs is None
+            and self.num_cached_tokens is None
+            and not self.prompt_logprobs
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
