@@ -34,7 +34,7 @@ from miao_client.errors import (
     UnsupportedError,
 )
 from miao_client.formats import Choices, Grammar, JsonSchema, Regex, ResponseFormat
-from miao_client.options import GenerateOptions, OnDisconnect, Priority, Ranking
+from miao_client.options import GenerateOptions, OnDisconnect, Priority, Ranking, Truncation
 from miao_client.prompts import Message, Prompt, TokenIds
 from miao_client.results import (
     Answer,
@@ -144,6 +144,7 @@ __all__ = [
     "ToolCallDelta",
     "ToolChoice",
     "TopLogprob",
+    "Truncation",
     "UnavailableError",
     "UnsupportedError",
     "Usage",

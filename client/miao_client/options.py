@@ -37,6 +37,15 @@ class OnDisconnect(StrEnum):
     CONTINUE = "continue"
 
 
+class Truncation(StrEnum):
+    """What becomes of a prompt that is too long; of a conversation whole turns are left out."""
+
+    REFUSE = "refuse"
+    KEEP_END = "keep_end"  # its beginning is left out, or the oldest turns
+    KEEP_BEGINNING = "keep_beginning"  # its end is left out; not of a conversation
+    KEEP_BOTH_ENDS = "keep_both_ends"  # its middle is left out, or the turns behind the first
+
+
 class Ranking(StrEnum):
     """What makes an answer the best."""
 
@@ -58,6 +67,8 @@ class GenerateOptions(TypedDict, total=False):
     frequency_penalty: float | None  # -2 to 2
     logit_bias: Mapping[int, float] | None  # by token id, -100 to 100
     max_tokens: int | None  # at least 1, or 0 with prompt_logprobs
+    max_prompt_tokens: int | None  # None: what the context holds
+    truncation: Truncation | str | None  # of a prompt that is longer; None: refuse
     min_tokens: int | None  # before which no stop takes effect
     stop: str | Sequence[str] | None  # texts that end it; not part of the output
     stop_token_ids: Sequence[int] | None
@@ -104,6 +115,8 @@ def submission(
     frequency_penalty: float | None = None,
     logit_bias: Mapping[int, float] | None = None,
     max_tokens: int | None = None,
+    max_prompt_tokens: int | None = None,
+    truncation: Truncation | str | None = None,
     min_tokens: int | None = None,
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] | None = None,
@@ -137,6 +150,9 @@ def submission(
     _set(spec, "spec", model=model, max_tokens=max_tokens, min_tokens=min_tokens)
     _set(spec, "spec", ignore_eos=ignore_eos, logprobs=logprobs)
     _set(spec, "spec", n=n, best_of=best_of, echo=echo, prompt_logprobs=prompt_logprobs)
+    _set(spec, "spec", max_prompt_tokens=max_prompt_tokens)
+    if truncation is not None:
+        spec.truncation = TRUNCATIONS[choice(Truncation, truncation, "spec.truncation")]
     if ranking is not None:
         spec.ranking = _RANKINGS[choice(Ranking, ranking, "spec.ranking")]
     drawing = {
@@ -182,6 +198,12 @@ PRIORITIES = {
     Priority.LOW: pb.PRIORITY_LOW,
     Priority.NORMAL: pb.PRIORITY_NORMAL,
     Priority.HIGH: pb.PRIORITY_HIGH,
+}
+TRUNCATIONS = {
+    Truncation.REFUSE: pb.TRUNCATION_REFUSE,
+    Truncation.KEEP_END: pb.TRUNCATION_KEEP_END,
+    Truncation.KEEP_BEGINNING: pb.TRUNCATION_KEEP_BEGINNING,
+    Truncation.KEEP_BOTH_ENDS: pb.TRUNCATION_KEEP_BOTH_ENDS,
 }
 _RANKINGS = {
     Ranking.MEAN_LOGPROB: pb.RANKING_MEAN_LOGPROB,

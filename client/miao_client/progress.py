@@ -81,6 +81,7 @@ class Progress:
             prompt=self._transcript.prompt(),
             reasoning=answers[0].reasoning,
             tool_calls=answers[0].tool_calls,
+            num_dropped_prompt_tokens=accepted.num_dropped_prompt_tokens if accepted else 0,
         )
 
     def _accept(self, message: pb.Accepted) -> None:

@@ -57,6 +57,7 @@ def accepted(message: pb.Accepted) -> results.Accepted:
         seed=message.seed,
         max_tokens=message.max_tokens,
         num_echoed_tokens=message.num_echoed_tokens,
+        num_dropped_prompt_tokens=message.num_dropped_prompt_tokens,
     )
 
 

@@ -91,6 +91,7 @@ class Accepted:
     seed: int
     max_tokens: int  # of each answer
     num_echoed_tokens: int = 0  # of the prompt, that come before the answers
+    num_dropped_prompt_tokens: int = 0  # left out by truncation; not in num_prompt_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,7 @@ class GenerationResult:
     prompt: Said | None = None  # where it was echoed
     reasoning: str = ""  # the model's thoughts before the text, where it marks them
     tool_calls: tuple[ToolCall, ...] = ()
+    num_dropped_prompt_tokens: int = 0  # left out by truncation; usage is without them
 
     @property
     def message(self) -> Message:
@@ -259,6 +261,7 @@ class Score:
     timings: Timings
     generation_id: str  # a score is kept as a generation of no tokens
     model: str
+    num_dropped_prompt_tokens: int = 0  # of what stands before it, left out by truncation
 
 
 @dataclass(frozen=True, slots=True)

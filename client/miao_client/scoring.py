@@ -10,7 +10,7 @@ from miao.v1 import score_service_pb2 as pb
 from miao_client import responses, results
 from miao_client.errors import FieldViolation, InvalidRequestError, ModelNotFoundError
 from miao_client.methods import Method, Operation
-from miao_client.options import PRIORITIES, Priority, check_timeout, choice
+from miao_client.options import PRIORITIES, TRUNCATIONS, Priority, Truncation, check_timeout, choice
 from miao_client.prompts import Prompt, TokenIds, as_spec
 
 SCORE = Method("/miao.v1.ScoreService/Score", pb.ScoreResponse, ModelNotFoundError)
@@ -26,6 +26,7 @@ def score(
     timeout: float | None,
     queue_timeout: float | None,
     request_id: str | None,
+    truncation: Truncation | str | None,
 ) -> Operation[results.Score]:
     """Ask how likely a text is.
 
@@ -51,6 +52,8 @@ def score(
         _write_context(spec, prompt)
     if priority is not None:
         spec.priority = PRIORITIES[choice(Priority, priority, "spec.priority")]
+    if truncation is not None:
+        spec.truncation = TRUNCATIONS[choice(Truncation, truncation, "spec.truncation")]
     _write_seconds(spec.timeout, "spec.timeout", timeout)
     _write_seconds(spec.queue_timeout, "spec.queue_timeout", queue_timeout)
     return Operation(SCORE, request, _read)
@@ -91,4 +94,5 @@ def _read(answer: pb.ScoreResponse) -> results.Score:
         timings=responses.timings(answer.timings),
         generation_id=answer.generation_id,
         model=answer.model,
+        num_dropped_prompt_tokens=answer.num_dropped_prompt_tokens,
     )

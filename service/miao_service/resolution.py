@@ -13,12 +13,14 @@ from miao.v1 import generation_pb2 as pb
 from miao.v1.understanding_pb2 import TASK_GENERATE
 from miao_queue import records
 from miao_queue.records import Submission
-from miao_service import answers, bad_words, time_limits
+from miao_service import answers, bad_words, time_limits, truncation
 from miao_service.errors import InvalidRequestError, Violation
 from miao_service.formats.compiler import FormatCompiler
 from miao_service.models import ModelCatalog, ServedModel
 from miao_service.settings import ServiceSettings
+from miao_service.tokenization import EncodedChat
 from miao_service.tool_grammar import calls_grammar, must_call
+from miao_service.truncation import Limit
 
 _NEUTRAL_SAMPLING = pb.Sampling(
     temperature=1,
@@ -64,7 +66,8 @@ class Resolver:
         """
         async with asyncio.timeout(self._settings.redis_timeout_seconds):
             model = await self._catalog.resolve(spec.model, "spec.model", TASK_GENERATE)
-        prompt, answer_form = await self._prompt(model, spec)
+        limit = truncation.Limit.of(model, spec)
+        prompt, answer_form, num_dropped = await self._prompt(model, spec, limit)
         sampling = _sampling(model, spec)
         _check_against_model(model, spec, prompt, sampling)
         request_id = request_id or secrets.token_urlsafe(16)
@@ -89,6 +92,7 @@ class Resolver:
                 seed=job.sampling.seed,
                 max_tokens=job.max_tokens,
                 num_echoed_tokens=len(prompt) - job.echo_from if job.HasField("echo_from") else 0,
+                num_dropped_prompt_tokens=num_dropped,
             ),
             fingerprint=records.fingerprint(spec),
             timeout_ms=timeout_ms,
@@ -104,34 +108,40 @@ class Resolver:
         await self._catalog.refresh()
 
     async def _prompt(
-        self, model: ServedModel, spec: pb.GenerationSpec
-    ) -> tuple[Sequence[int], AnswerForm]:
-        """The prompt's tokens, and how to read the answer to it."""
+        self, model: ServedModel, spec: pb.GenerationSpec, limit: Limit | None
+    ) -> tuple[Sequence[int], AnswerForm, int]:
+        """The prompt's tokens, how to read the answer to it, and how many were left out."""
         match spec.WhichOneof("input"):
             case "token_ids":
-                return spec.token_ids.ids, AnswerForm()
+                whole: Sequence[int] = spec.token_ids.ids
             case "chat":
-                return await self._conversation(model, spec)
+                return await self._conversation(model, spec, limit)
             case _:
-                return await self._catalog.encode(model, spec.prompt, "spec.prompt"), AnswerForm()
+                whole = await self._catalog.encode(model, spec.prompt, "spec.prompt")
+        prompt = truncation.shorten(whole, limit, model, f"spec.{spec.WhichOneof('input')}")
+        return prompt, AnswerForm(), len(whole) - len(prompt)
 
     async def _conversation(
-        self, model: ServedModel, spec: pb.GenerationSpec
-    ) -> tuple[Sequence[int], AnswerForm]:
+        self, model: ServedModel, spec: pb.GenerationSpec, limit: Limit | None
+    ) -> tuple[Sequence[int], AnswerForm, int]:
         uses_tools = spec.tool_choice.mode != pb.TOOL_CHOICE_MODE_NONE
         tools = spec.tools if uses_tools else ()
-        encoded = await self._catalog.encode_chat(
-            model, spec.chat, "spec.chat", tools, "spec.tools"
-        )
-        if spec.HasField("response_format"):
-            return encoded.token_ids, AnswerForm()  # all of it is what the format says
+
+        async def encode(chat: pb.Chat) -> EncodedChat:
+            return await self._catalog.encode_chat(model, chat, "spec.chat", tools, "spec.tools")
+
+        whole = await encode(spec.chat)
+        encoded = await truncation.shorten_chat(spec.chat, whole, limit, encode, "spec.chat")
+        num_dropped = len(whole.token_ids) - len(encoded.token_ids)
+        if spec.HasField("response_format"):  # all of it is what the format says
+            return encoded.token_ids, AnswerForm(), num_dropped
         form = AnswerForm(tool_names=[tool.name for tool in tools])
         if tools:
             form.tools.CopyFrom(model.card.tool_format)
         if model.card.HasField("reasoning_format"):
             form.reasoning.CopyFrom(model.card.reasoning_format)
             form.starts_in_reasoning = encoded.starts_in_reasoning
-        return encoded.token_ids, form
+        return encoded.token_ids, form, num_dropped
 
     async def _bad_words(
         self, model: ServedModel, spec: pb.GenerationSpec
@@ -226,6 +236,7 @@ def _check_against_model(
                 model, each.ids, f"spec.bad_token_ids[{index}].ids"
             )
         ),
+        *truncation.violations(spec, len(prompt)),
         *_outside_context(model, spec, len(prompt)),
         *_nothing_to_do(spec, len(prompt)),
         *_too_few_tokens(model, spec, len(prompt)),

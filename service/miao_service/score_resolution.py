@@ -14,6 +14,8 @@ from miao_service.errors import InvalidRequestError, Violation
 from miao_service.models import ModelCatalog, ServedModel
 from miao_service.resolution import Resolver
 from miao_service.settings import ServiceSettings
+from miao_service.tokenization import EncodedChat
+from miao_service.truncation import Limit, shorten, shorten_chat
 
 MAX_ENTRIES = 200_000  # tokens and their likeliest ones, in one response
 
@@ -34,7 +36,8 @@ class ScoreResolver:
         """The submission of a checked spec."""
         async with asyncio.timeout(self._redis_timeout):
             model = await self._catalog.resolve(spec.model, "spec.model")
-        context, target = await self._tokens(model, spec)
+        whole, target = await self._tokens(model, spec)
+        context = await self._shortened(model, spec, whole, len(target))
         _check(spec, context, target)
         generation = pb.GenerationSpec(
             model=model.card.name,
@@ -53,6 +56,7 @@ class ScoreResolver:
             raise InvalidRequestError([_renamed(each, spec) for each in error.violations]) from None
         submission.job.echo_from = len(context)
         submission.accepted.num_echoed_tokens = len(target)
+        submission.accepted.num_dropped_prompt_tokens = len(whole) - len(context)
         return replace(submission, fingerprint=records.fingerprint(spec))
 
     async def _tokens(
@@ -78,6 +82,25 @@ class ScoreResolver:
         whole = await self._catalog.encode(model, spec.prompt + spec.text, "spec.text")
         border = _common_length(context, whole)
         return whole[:border], whole[border:]
+
+    async def _shortened(
+        self,
+        model: ServedModel,
+        spec: rpc.ScoreSpec,
+        context: Sequence[int],
+        num_target_tokens: int,
+    ) -> Sequence[int]:
+        """As much of the context as there is room for before the target."""
+        limit = Limit.of_context(model, spec.truncation, num_target_tokens)
+        path = f"spec.{spec.WhichOneof('context')}"
+        if spec.WhichOneof("context") != "chat":
+            return shorten(context, limit, model, path)
+
+        async def encode(chat: pb.Chat) -> EncodedChat:
+            return await self._catalog.encode_chat(model, chat, path)
+
+        whole = EncodedChat(list(context), starts_in_reasoning=False)
+        return (await shorten_chat(spec.chat, whole, limit, encode, path)).token_ids
 
 
 def _common_length(left: Sequence[int], right: Sequence[int]) -> int:

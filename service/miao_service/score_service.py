@@ -75,7 +75,9 @@ class _Tally:
 
     def __init__(self, submission: Submission) -> None:
         self._response = rpc.ScoreResponse(
-            generation_id=submission.generation_id, model=submission.model
+            generation_id=submission.generation_id,
+            model=submission.model,
+            num_dropped_prompt_tokens=submission.accepted.num_dropped_prompt_tokens,
         )
         self._has_context = submission.job.echo_from > 0
 

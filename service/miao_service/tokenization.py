@@ -70,6 +70,17 @@ class ModelTokenizer:
             return self._controls.encode(text, field, add_special_tokens=True)
         return _encode(self._tokenizer, text, add_special_tokens=True)
 
+    @property
+    def added_tokens(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and behind a plain prompt by itself."""
+        encoded = self._tokenizer.encode("a", add_special_tokens=True)
+        are_special = list(encoded.special_tokens_mask)
+        if not all(are_special):
+            before = are_special.index(0)
+            behind = are_special[::-1].index(0)
+            return encoded.ids[:before], encoded.ids[len(encoded.ids) - behind :]
+        return [], []  # "a" is nothing to it
+
     def encode_text(self, text: str, field: str) -> list[int]:
         """A part of a prompt: as a plain one, without special tokens."""
         _refuse_noncharacters(text, field)

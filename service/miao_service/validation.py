@@ -141,6 +141,8 @@ SPEC = Fields(
         "prompt_logprobs": Between(0, 20),
         "bad_words": Repeated(0, _MAX_BAD_WORDS, Characters(1, 128)),
         "bad_token_ids": Repeated(0, _MAX_BAD_WORDS, Fields({"ids": Repeated(1, 128)})),
+        "truncation": Known(pb.Truncation),
+        "max_prompt_tokens": AtLeast(1),
         "tool_choice": TOOL_CHOICE,
     },
     one_of=frozenset({"input"}),
@@ -158,6 +160,7 @@ SCORE_SPEC = Fields(
         "priority": Known(pb.Priority),
         "timeout": Seconds(_DAY_SECONDS),
         "queue_timeout": Seconds(_DAY_SECONDS),
+        "truncation": Known(pb.Truncation),
     },
     one_of=frozenset({"target"}),
 )

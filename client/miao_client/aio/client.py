@@ -13,7 +13,7 @@ from miao_client.aio.stream import AsyncGenerationStream
 from miao_client.aio.transport import AsyncTransport
 from miao_client.callers import ApiKey, Metadata
 from miao_client.methods import Operation
-from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority
+from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority, Truncation
 from miao_client.prompts import Prompt, TokenIds
 from miao_client.settings import Settings
 from miao_client.stream_state import StreamState
@@ -252,6 +252,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109  # the deadline travels to the service
         queue_timeout: float | None = None,
         request_id: str | None = None,
+        truncation: Truncation | str | None = None,
     ) -> results.Score:
         """Say how likely a text is, alone or behind a prompt; see `Client.score`.
 
@@ -267,6 +268,7 @@ class AsyncClient:
             timeout=self.settings.timeout if timeout is None else timeout,
             queue_timeout=queue_timeout,
             request_id=request_id,
+            truncation=truncation,
         )
         seconds = timeout or self.settings.timeout or LONGEST_SECONDS
         return await self._transport.call(operation, seconds)

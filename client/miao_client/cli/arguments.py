@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from miao_client.options import Truncation
+
 Target = Annotated[
     str | None,
     typer.Option(
@@ -23,6 +25,11 @@ Timeout = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxTokens = Annotated[int | None, typer.Option(help="The most tokens to generate.")]
+MaxPromptTokens = Annotated[int | None, typer.Option(help="The most tokens of the prompt.")]
+TruncationChoice = Annotated[
+    Truncation | None,
+    typer.Option("--truncation", help="What becomes of a prompt that is too long."),
+]
 Temperature = Annotated[
     float | None, typer.Option(help="0 to 5; 0 takes the likeliest token.", show_default=False)
 ]

@@ -24,6 +24,8 @@ def generate(
     target: arguments.Target = None,
     model: arguments.Model = None,
     max_tokens: arguments.MaxTokens = None,
+    max_prompt_tokens: arguments.MaxPromptTokens = None,
+    truncation: arguments.TruncationChoice = None,
     temperature: arguments.Temperature = None,
     top_p: arguments.TopP = None,
     top_k: arguments.TopK = None,
@@ -59,6 +61,8 @@ def generate(
         stream = client.generate(
             _prompt(sys.stdin.read() if prompt == "-" else prompt, chat, system),
             max_tokens=max_tokens,
+            max_prompt_tokens=max_prompt_tokens,
+            truncation=truncation,
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,

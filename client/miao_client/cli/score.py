@@ -25,13 +25,14 @@ def score(
         str | None, typer.Option(help="What stands before it and is not scored.")
     ] = None,
     top: Annotated[int, typer.Option(help="Show so many of the likeliest tokens.")] = 0,
+    truncation: arguments.TruncationChoice = None,
     timeout: arguments.Timeout = None,
     json: arguments.Json = False,
 ) -> None:
     """Say how likely a text is to a model, token by token."""
     with output.reporting(), Client(target, model=model, timeout=timeout) as client:
         text = sys.stdin.read() if text == "-" else text
-        found = client.score(text, prompt=prompt, top_logprobs=top)
+        found = client.score(text, prompt=prompt, top_logprobs=top, truncation=truncation)
         if json:
             output.write_json(found)
             return

@@ -12,7 +12,7 @@ from weakref import WeakSet
 from miao_client import methods, options, results, scoring, understanding
 from miao_client.callers import ApiKey, Metadata
 from miao_client.methods import Operation
-from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority
+from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority, Truncation
 from miao_client.prompts import Prompt, TokenIds
 from miao_client.settings import Settings
 from miao_client.stream_state import StreamState
@@ -282,6 +282,7 @@ class Client:
         timeout: float | None = None,
         queue_timeout: float | None = None,
         request_id: str | None = None,
+        truncation: Truncation | str | None = None,
     ) -> results.Score:
         """Say how likely a text is, alone or behind a prompt.
 
@@ -297,6 +298,8 @@ class Client:
             timeout: Seconds that it may take; None: the client's, else 24 hours.
             queue_timeout: Seconds to wait for a worker.
             request_id: Idempotency key; None: the SDK makes one.
+            truncation: What becomes of a prompt that is too long for the model
+                together with the text; None: refuse.
 
         Raises:
             MiaoError: It was refused, failed, or ran out of time.
@@ -313,6 +316,7 @@ class Client:
             timeout=self.settings.timeout if timeout is None else timeout,
             queue_timeout=queue_timeout,
             request_id=request_id,
+            truncation=truncation,
         )
         seconds = timeout or self.settings.timeout or LONGEST_SECONDS
         return self._transport.call(operation, seconds)

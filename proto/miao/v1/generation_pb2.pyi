@@ -11,6 +11,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Truncation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRUNCATION_UNSPECIFIED: _ClassVar[Truncation]
+    TRUNCATION_REFUSE: _ClassVar[Truncation]
+    TRUNCATION_KEEP_END: _ClassVar[Truncation]
+    TRUNCATION_KEEP_BEGINNING: _ClassVar[Truncation]
+    TRUNCATION_KEEP_BOTH_ENDS: _ClassVar[Truncation]
+
 class Ranking(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     RANKING_UNSPECIFIED: _ClassVar[Ranking]
@@ -60,6 +68,11 @@ class GenerationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GENERATION_STATE_QUEUED: _ClassVar[GenerationState]
     GENERATION_STATE_RUNNING: _ClassVar[GenerationState]
     GENERATION_STATE_FINISHED: _ClassVar[GenerationState]
+TRUNCATION_UNSPECIFIED: Truncation
+TRUNCATION_REFUSE: Truncation
+TRUNCATION_KEEP_END: Truncation
+TRUNCATION_KEEP_BEGINNING: Truncation
+TRUNCATION_KEEP_BOTH_ENDS: Truncation
 RANKING_UNSPECIFIED: Ranking
 RANKING_MEAN_LOGPROB: Ranking
 RANKING_TOTAL_LOGPROB: Ranking
@@ -91,7 +104,7 @@ GENERATION_STATE_RUNNING: GenerationState
 GENERATION_STATE_FINISHED: GenerationState
 
 class GenerationSpec(_message.Message):
-    __slots__ = ("model", "prompt", "chat", "token_ids", "sampling", "max_tokens", "min_tokens", "stop", "stop_token_ids", "ignore_eos", "logprobs", "n", "response_format", "tools", "priority", "timeout", "queue_timeout", "on_disconnect", "best_of", "ranking", "echo", "prompt_logprobs", "bad_words", "bad_token_ids", "tool_choice")
+    __slots__ = ("model", "prompt", "chat", "token_ids", "sampling", "max_tokens", "min_tokens", "stop", "stop_token_ids", "ignore_eos", "logprobs", "n", "response_format", "tools", "priority", "timeout", "queue_timeout", "on_disconnect", "best_of", "ranking", "echo", "prompt_logprobs", "bad_words", "bad_token_ids", "truncation", "max_prompt_tokens", "tool_choice")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +129,8 @@ class GenerationSpec(_message.Message):
     PROMPT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     BAD_WORDS_FIELD_NUMBER: _ClassVar[int]
     BAD_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATION_FIELD_NUMBER: _ClassVar[int]
+    MAX_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TOOL_CHOICE_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
@@ -141,8 +156,10 @@ class GenerationSpec(_message.Message):
     prompt_logprobs: int
     bad_words: _containers.RepeatedScalarFieldContainer[str]
     bad_token_ids: _containers.RepeatedCompositeFieldContainer[TokenIds]
+    truncation: Truncation
+    max_prompt_tokens: int
     tool_choice: ToolChoice
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., min_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: bool = ..., logprobs: _Optional[int] = ..., n: _Optional[int] = ..., response_format: _Optional[_Union[ResponseFormat, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., priority: _Optional[_Union[Priority, str]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., best_of: _Optional[int] = ..., ranking: _Optional[_Union[Ranking, str]] = ..., echo: bool = ..., prompt_logprobs: _Optional[int] = ..., bad_words: _Optional[_Iterable[str]] = ..., bad_token_ids: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ..., tool_choice: _Optional[_Union[ToolChoice, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[Chat, _Mapping]] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., min_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: bool = ..., logprobs: _Optional[int] = ..., n: _Optional[int] = ..., response_format: _Optional[_Union[ResponseFormat, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., priority: _Optional[_Union[Priority, str]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., on_disconnect: _Optional[_Union[OnDisconnect, str]] = ..., best_of: _Optional[int] = ..., ranking: _Optional[_Union[Ranking, str]] = ..., echo: bool = ..., prompt_logprobs: _Optional[int] = ..., bad_words: _Optional[_Iterable[str]] = ..., bad_token_ids: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ..., truncation: _Optional[_Union[Truncation, str]] = ..., max_prompt_tokens: _Optional[int] = ..., tool_choice: _Optional[_Union[ToolChoice, _Mapping]] = ...) -> None: ...
 
 class Chat(_message.Message):
     __slots__ = ("messages", "enable_thinking")
@@ -264,7 +281,7 @@ class GenerationEvent(_message.Message):
     def __init__(self, sequence_number: _Optional[int] = ..., attempt: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., output_digest: _Optional[int] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("generation_id", "request_id", "model", "accept_time", "num_prompt_tokens", "seed", "max_tokens", "num_echoed_tokens")
+    __slots__ = ("generation_id", "request_id", "model", "accept_time", "num_prompt_tokens", "seed", "max_tokens", "num_echoed_tokens", "num_dropped_prompt_tokens")
     GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -273,6 +290,7 @@ class Accepted(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_ECHOED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_DROPPED_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     generation_id: str
     request_id: str
     model: str
@@ -281,7 +299,8 @@ class Accepted(_message.Message):
     seed: int
     max_tokens: int
     num_echoed_tokens: int
-    def __init__(self, generation_id: _Optional[str] = ..., request_id: _Optional[str] = ..., model: _Optional[str] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., num_prompt_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., max_tokens: _Optional[int] = ..., num_echoed_tokens: _Optional[int] = ...) -> None: ...
+    num_dropped_prompt_tokens: int
+    def __init__(self, generation_id: _Optional[str] = ..., request_id: _Optional[str] = ..., model: _Optional[str] = ..., accept_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., num_prompt_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., max_tokens: _Optional[int] = ..., num_echoed_tokens: _Optional[int] = ..., num_dropped_prompt_tokens: _Optional[int] = ...) -> None: ...
 
 class Tokens(_message.Message):
     __slots__ = ("text", "token_ids", "logprobs", "text_lengths", "answer_index", "is_prompt", "parts")

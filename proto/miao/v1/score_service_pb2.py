@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from miao.v1 import generation_pb2 as miao_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmiao/v1/score_service.proto\x12\x07miao.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18miao/v1/generation.proto\"D\n\x0cScoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12 \n\x04spec\x18\x02 \x01(\x0b\x32\x12.miao.v1.ScoreSpec\"\xe0\x02\n\tScoreSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12&\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x11.miao.v1.TokenIdsH\x00\x12\x10\n\x06prompt\x18\x04 \x01(\tH\x01\x12\x1d\n\x04\x63hat\x18\x05 \x01(\x0b\x32\r.miao.v1.ChatH\x01\x12-\n\x10prompt_token_ids\x18\x06 \x01(\x0b\x32\x11.miao.v1.TokenIdsH\x01\x12\x14\n\x0ctop_logprobs\x18\x07 \x01(\r\x12#\n\x08priority\x18\x08 \x01(\x0e\x32\x11.miao.v1.Priority\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rqueue_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\n\x06targetB\t\n\x07\x63ontext\"\xe4\x01\n\rScoreResponse\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12$\n\x06tokens\x18\x03 \x03(\x0b\x32\x14.miao.v1.ScoredToken\x12\x16\n\x0elog_likelihood\x18\x04 \x01(\x01\x12\x19\n\x11num_scored_tokens\x18\x05 \x01(\r\x12\x12\n\nperplexity\x18\x06 \x01(\x01\x12\x1d\n\x05usage\x18\x07 \x01(\x0b\x32\x0e.miao.v1.Usage\x12!\n\x07timings\x18\x08 \x01(\x0b\x32\x10.miao.v1.Timings\"q\n\x0bScoredToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x14\n\x07logprob\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12 \n\x03top\x18\x04 \x03(\x0b\x32\x13.miao.v1.TopLogprobB\n\n\x08_logprob2F\n\x0cScoreService\x12\x36\n\x05Score\x12\x15.miao.v1.ScoreRequest\x1a\x16.miao.v1.ScoreResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmiao/v1/score_service.proto\x12\x07miao.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18miao/v1/generation.proto\"D\n\x0cScoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12 \n\x04spec\x18\x02 \x01(\x0b\x32\x12.miao.v1.ScoreSpec\"\x89\x03\n\tScoreSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12&\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x11.miao.v1.TokenIdsH\x00\x12\x10\n\x06prompt\x18\x04 \x01(\tH\x01\x12\x1d\n\x04\x63hat\x18\x05 \x01(\x0b\x32\r.miao.v1.ChatH\x01\x12-\n\x10prompt_token_ids\x18\x06 \x01(\x0b\x32\x11.miao.v1.TokenIdsH\x01\x12\x14\n\x0ctop_logprobs\x18\x07 \x01(\r\x12#\n\x08priority\x18\x08 \x01(\x0e\x32\x11.miao.v1.Priority\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rqueue_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\ntruncation\x18\x0b \x01(\x0e\x32\x13.miao.v1.TruncationB\x08\n\x06targetB\t\n\x07\x63ontext\"\x87\x02\n\rScoreResponse\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12$\n\x06tokens\x18\x03 \x03(\x0b\x32\x14.miao.v1.ScoredToken\x12\x16\n\x0elog_likelihood\x18\x04 \x01(\x01\x12\x19\n\x11num_scored_tokens\x18\x05 \x01(\r\x12\x12\n\nperplexity\x18\x06 \x01(\x01\x12\x1d\n\x05usage\x18\x07 \x01(\x0b\x32\x0e.miao.v1.Usage\x12!\n\x07timings\x18\x08 \x01(\x0b\x32\x10.miao.v1.Timings\x12!\n\x19num_dropped_prompt_tokens\x18\t \x01(\r\"q\n\x0bScoredToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x14\n\x07logprob\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12 \n\x03top\x18\x04 \x03(\x0b\x32\x13.miao.v1.TopLogprobB\n\n\x08_logprob2F\n\x0cScoreService\x12\x36\n\x05Score\x12\x15.miao.v1.ScoreRequest\x1a\x16.miao.v1.ScoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREREQUEST']._serialized_start=98
   _globals['_SCOREREQUEST']._serialized_end=166
   _globals['_SCORESPEC']._serialized_start=169
-  _globals['_SCORESPEC']._serialized_end=521
-  _globals['_SCORERESPONSE']._serialized_start=524
-  _globals['_SCORERESPONSE']._serialized_end=752
-  _globals['_SCOREDTOKEN']._serialized_start=754
-  _globals['_SCOREDTOKEN']._serialized_end=867
-  _globals['_SCORESERVICE']._serialized_start=869
-  _globals['_SCORESERVICE']._serialized_end=939
+  _globals['_SCORESPEC']._serialized_end=562
+  _globals['_SCORERESPONSE']._serialized_start=565
+  _globals['_SCORERESPONSE']._serialized_end=828
+  _globals['_SCOREDTOKEN']._serialized_start=830
+  _globals['_SCOREDTOKEN']._serialized_end=943
+  _globals['_SCORESERVICE']._serialized_start=945
+  _globals['_SCORESERVICE']._serialized_end=1015
 # @@protoc_insertion_point(module_scope)

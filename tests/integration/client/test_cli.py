@@ -54,6 +54,7 @@ def test_generate_sends_its_options(service: Any, miao: Miao) -> None:
     service.script("Generate", service.answer("a"))
     options = "-m m --max-tokens 0 --temperature 0 --top-p 0.5 --top-k 0 --min-p 0 --seed 0"
     more = "--stop x --stop y --bad-word v --bad-word w --priority high --timeout 9"
+    more += " --truncation keep_end --max-prompt-tokens 7"
     assert miao("generate", "hello", *options.split(), *more.split()).exit_code == 0
     spec = service.requests("Generate")[0].spec
     expected = pb.GenerationSpec(
@@ -63,6 +64,8 @@ def test_generate_sends_its_options(service: Any, miao: Miao) -> None:
         max_tokens=0,
         stop=["x", "y"],
         bad_words=["v", "w"],
+        truncation=pb.TRUNCATION_KEEP_END,
+        max_prompt_tokens=7,
         priority=pb.PRIORITY_HIGH,
         on_disconnect=pb.ON_DISCONNECT_CONTINUE,
     )
