@@ -11,6 +11,7 @@ from miao_queue.telemetry import logs
 from miao_queue.telemetry.exposition import MetricsListenError
 from miao_service.auth.access import Access
 from miao_service.fleet import serve_fleet
+from miao_service.policies import PoliciesError, PolicyFile
 from miao_service.ports import BindError
 from miao_service.server import announce, serve
 from miao_service.settings import ServiceSettings, SettingsError
@@ -22,7 +23,8 @@ def main(argv: list[str]) -> int:
         settings = ServiceSettings.read(argv, os.environ)
         check_url(settings.redis_url)
         Access(settings)  # says what is wrong before anything starts
-    except (SettingsError, RedisUrlError) as error:
+        PolicyFile(settings.limits_file)  # each front reads it again
+    except (SettingsError, RedisUrlError, PoliciesError) as error:
         return _complain(error, 2)
     logs.configure(settings.logs)
     run = serve if settings.processes == 1 else serve_fleet

@@ -13,6 +13,10 @@ FrontError
 ├── NoWorkerError            UNAVAILABLE         come back later
 ├── ModelChangedError        UNAVAILABLE         the model has just been replaced; call again
 ├── BacklogFullError         RESOURCE_EXHAUSTED  come back later
+├── LimitReachedError        RESOURCE_EXHAUSTED  the tenant has used up one of its limits
+├── WaitTooLongError         RESOURCE_EXHAUSTED  it would wait for longer than it may
+├── RequestTooLargeError     INVALID_ARGUMENT    more tokens than the tenant may ask for at once
+├── PriorityDeniedError      PERMISSION_DENIED   the tenant may not have this priority
 ├── QueueFullError           RESOURCE_EXHAUSTED  Redis has no memory left
 ├── QueueUnavailableError    UNAVAILABLE         Redis does not answer
 ├── UnsafeAcceptanceError    UNAVAILABLE         stored, but not as safely as promised
@@ -250,6 +254,98 @@ class BacklogFullError(FrontError):
         return [*super().details(), failure]
 
 
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """A limit of a tenant's policy, and what is used of it.
+
+    limit: its name in policies; value: what it allows.
+    """
+
+    tenant: str
+    model: str
+    limit: str
+    value: int
+    used: int
+
+    @property
+    def subject(self) -> str:
+        return f"tenant:{self.tenant}/model:{self.model}/{self.limit}"
+
+
+class LimitReachedError(FrontError):
+    """The tenant has used up one of its limits with the model; after a while there is room."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "LIMIT_REACHED"
+
+    def __init__(self, use: LimitUse, requested: int, retry_after_seconds: float) -> None:
+        more = f", and this request needs {requested:,} more" if requested > 1 else ""
+        super().__init__(
+            f"the limit {use.limit} of the tenant {use.tenant!r} with the model {use.model!r} is "
+            f"{use.value:,}; {use.used:,} are used{more}; try again in {retry_after_seconds:.1f} s"
+        )
+        self.retry_after_seconds = retry_after_seconds
+        self._use = use
+
+    def details(self) -> list[Message]:
+        return _quota_details(super().details(), self._use, self.message)
+
+
+class WaitTooLongError(FrontError):
+    """What waits already takes longer than the request may wait."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "WAIT_TOO_LONG"
+
+    def __init__(self, model: str, wait_ms: int, limit_ms: int, retry_after_seconds: float) -> None:
+        super().__init__(
+            f"the request may wait for {limit_ms / 1000:g} s, but what waits for the model "
+            f"{model!r} already takes some {wait_ms / 1000:.1f} s; raise timeout and queue_timeout or "
+            "try again later"
+        )
+        self.retry_after_seconds = retry_after_seconds
+        self._model = model
+
+    def details(self) -> list[Message]:
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(subject=f"wait:{self._model}", description=self.message)
+        return [*super().details(), failure]
+
+
+class RequestTooLargeError(InvalidRequestError):
+    """One request asks for more tokens than its tenant may have at once, at any time."""
+
+    reason = "REQUEST_TOO_LARGE"
+
+    def __init__(self, use: LimitUse, field: str) -> None:
+        super().__init__(
+            [
+                Violation(
+                    field,
+                    f"prompt and output may come to {use.used:,} tokens; the limit {use.limit} of "
+                    f"the tenant {use.tenant!r} with the model {use.model!r} is {use.value:,}",
+                )
+            ]
+        )
+        self._use = use
+
+    def details(self) -> list[Message]:
+        return _quota_details(super().details(), self._use, self.message)
+
+
+class PriorityDeniedError(FrontError):
+    """The tenant's policy does not have this priority."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = "PRIORITY_DENIED"
+
+    def __init__(self, tenant: str, model: str, priority: str, allowed: Sequence[str]) -> None:
+        super().__init__(
+            f"the tenant {tenant!r} may not ask the model {model!r} with the priority {priority}; "
+            f"the limit priorities allows {', '.join(allowed)}"
+        )
+
+
 class QueueFullError(FrontError):
     """Redis has no memory left for new generations."""
 
@@ -387,6 +483,22 @@ class UnexpectedError(FrontError):
 
     def __init__(self, error_id: str) -> None:
         super().__init__(f"the front failed unexpectedly; its log says more under {error_id}")
+
+
+def _quota_details(details: list[Message], use: LimitUse, message: str) -> list[Message]:
+    """The limit in words and, for programs, in `ErrorInfo.metadata`."""
+    info = details[0]
+    assert isinstance(info, error_details_pb2.ErrorInfo)
+    info.metadata.update(
+        tenant=use.tenant,
+        model=use.model,
+        limit=use.limit,
+        value=str(use.value),
+        used=str(use.used),
+    )
+    failure = error_details_pb2.QuotaFailure()
+    failure.violations.add(subject=use.subject, description=message)
+    return [*details, failure]
 
 
 def from_redis(error: Exception) -> FrontError:

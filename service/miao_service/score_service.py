@@ -16,6 +16,7 @@ from miao_service.errors import EndedEarlyError, GenerationLostError
 from miao_service.follower import Follower
 from miao_service.handlers import Call
 from miao_service.journal_reader import JournalReader
+from miao_service.policies import PolicyFile
 from miao_service.resolution import Resolver
 from miao_service.score_resolution import ScoreResolver
 from miao_service.settings import ServiceSettings
@@ -36,8 +37,9 @@ class ScoreServicer:
         resolver: Resolver,
         scores: ScoreResolver,
         reader: JournalReader,
+        policies: PolicyFile,
     ) -> None:
-        self._submitter = Submitter(settings, store, resolver.look_again)
+        self._submitter = Submitter(settings, store, resolver.look_again, policies)
         self._scores = scores
         self._reader = reader
 

@@ -45,6 +45,14 @@ class ServiceSettings:
     backlog_limit: int = _setting(
         1000, "MIAO_BACKLOG_LIMIT", "the most generations of a model that may wait"
     )
+    limits_file: str = _setting(
+        "",
+        "MIAO_LIMITS_FILE",
+        "what each tenant may ask of each model, in TOML; read when it changes",
+    )
+    predict_wait: bool = _setting(
+        True, "MIAO_PREDICT_WAIT", "refuse at once what would wait for longer than it may"
+    )
     queue_without_worker: bool = _setting(
         False, "MIAO_QUEUE_WITHOUT_WORKER", "queue for a model that no worker serves now"
     )

@@ -24,6 +24,8 @@ from miao_service.errors import (
     RequestConflictError,
     UnsafeAcceptanceError,
 )
+from miao_service.limit_refusals import limit_error
+from miao_service.policies import PolicyFile
 from miao_service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
@@ -40,18 +42,25 @@ class Submitter:
         settings: ServiceSettings,
         store: GenerationStore,
         on_model_changed: Callable[[], Awaitable[None]],
+        policies: PolicyFile,
     ) -> None:
         """`on_model_changed`: looks at the models again, before the caller does."""
         self._store = store
+        self._policies = policies
         self._on_model_changed = on_model_changed
         self._admission = Admission(
             backlog_limit=settings.backlog_limit,
             require_worker=not settings.queue_without_worker,
+            predict=settings.predict_wait,
             within_seconds=settings.redis_timeout_seconds / 2,  # the rest is for the answer
         )
         # What was accepted once is not refused for a limit that came later.
         self._readmission = dataclasses.replace(
-            self._admission, backlog_limit=2**31, require_worker=False, require_vocabulary=False
+            self._admission,
+            backlog_limit=2**31,
+            require_worker=False,
+            require_vocabulary=False,
+            enforce_limits=False,
         )
         self._redis_timeout = settings.redis_timeout_seconds
         self._outage_seconds = settings.follow_outage_seconds
@@ -92,6 +101,8 @@ class Submitter:
             logger.warning("could not cancel: %s", name, extra=_ids(submission))
 
     async def _submit(self, submission: Submission, admission: Admission) -> pb.Accepted:
+        limits = self._policies.policies.limits(submission.tenant, submission.model)
+        admission = dataclasses.replace(admission, limits=limits)
         async with asyncio.timeout(self._redis_timeout):
             began = time.perf_counter()
             try:
@@ -122,6 +133,9 @@ class Submitter:
                     raise BacklogFullError(
                         submission.model, result.backlog, admission.backlog_limit
                     )
+                case SubmitOutcome.LIMITED:
+                    assert result.reached is not None
+                    raise limit_error(submission, limits, result.reached)
 
 
 def _ids(submission: Submission) -> dict[str, str | int]:

@@ -6,7 +6,7 @@ has taken the generation over: a worker that has lost its claim writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -17,6 +17,9 @@ from miao.internal.v1.queue_pb2 import Job
 from miao_queue import events, keys, scripts
 from miao_queue.records import Record
 from miao_queue.script_connection import ScriptConnection
+
+_AGING_MS = 30_000  # what has waited for longer may go before what is more urgent
+_URGENT_CLAIMS = 4  # claims by urgency between two that look at the wait
 
 
 class WriteCode(IntEnum):
@@ -125,6 +128,7 @@ class ClaimStore:
         self._redis: Any = connection  # its annotations mix what both kinds of client return
         self._worker = worker
         self._lease_ms = lease_ms
+        self._num_urgent = 0  # claims since the last that went to something that waited for long
         self._claim = scripts.load(connection, "claim")
         self._append = ScriptConnection(connection, "append")
         self._finish = scripts.load(connection, "finish")
@@ -144,16 +148,20 @@ class ClaimStore:
         return str(self._redis.info("server")["run_id"])
 
     def claim(
-        self, sources: Sequence[QueueSource], owner: str
+        self, sources: Sequence[QueueSource], owner: str, barred: Collection[str] = ()
     ) -> Claim | StaleJob | Suspended | None:
         """Pop and claim the next generation of these queues; None if there is none for us.
 
         One that this worker cannot go on with comes too, unless a live worker can:
-        somebody has to end it.
+        somebody has to end it. Tenants take turns by what they were served; the
+        barred get nothing this time. One of five claims goes to what has waited for
+        long, though something more urgent waits.
         """
+        may_be_aged = self._num_urgent >= _URGENT_CLAIMS
         words: list[str | int] = [self._worker, owner, self._lease_ms]
+        words += (_AGING_MS if may_be_aged else "", len(barred), *barred)
         for source in sources:
-            words += (source.model, source.vocabulary, source.weights)
+            words += (source.queue, source.model, source.vocabulary, source.weights)
         lists = [keys.queue_key(source.queue) for source in sources]
         reply = self._claim(keys=lists, args=words)
         if reply is None:
@@ -162,6 +170,7 @@ class ClaimStore:
             return Suspended()
         if reply[0] == b"stale":
             return StaleJob(reply[1].decode())
+        self._num_urgent = 0 if reply[5] else self._num_urgent + 1
         return _read_claim(reply, owner)
 
     def append(self, appends: Sequence[Append]) -> dict[int, WriteResult]:
@@ -243,11 +252,11 @@ class ClaimStore:
         return [ReapedClaim(*words[i : i + 3]) for i in range(0, len(words), 3)]
 
 
-_OF_THE_CLAIM = {b"status", b"owner", b"worker", b"tokens", b"cancel", b"alone"}
+_OF_THE_CLAIM = {b"status", b"owner", b"worker", b"tokens", b"cancel", b"alone", b"line"}
 
 
 def _read_claim(reply: Sequence[Any], owner: str) -> Claim:
-    _, generation_id, now_ms, flat, rows = reply
+    _, generation_id, now_ms, flat, rows = reply[:5]
     state = dict(zip(flat[::2], flat[1::2], strict=True))
     entries, first = [], 0
     for entry_id, fields in rows:

@@ -6,6 +6,20 @@
     miao:leases              zset    running generations by the time their claim ends, ms
     miao:waiting             zset    queued generations by the time their wait ends, ms
     miao:tenant:<tenant>     zset    a tenant's generations by acceptance time, ms
+    miao:line:<queue>:<tenant>
+                             list    what a tenant has waiting in a queue, the oldest first; of
+                                     nobody ("") what came back from a worker
+    miao:turns:<queue>       zset    the tenants that have a line there, by their virtual tokens
+    miao:served:<model>      zset    tenants by the virtual tokens that they were served; of
+                                     nobody: of the last one whose line ended
+    miao:load:<queue>        hash    tokens that wait there: "<tenant>:prompt", "<tenant>:output",
+                                     and "<tenant>:weight"
+    miao:open:<model>:<tenant>
+                             zset    a tenant's generations that have not ended, by deadline, ms
+    miao:spent:<model>:<tenant>
+                             hash    "requests:<second>" and "tokens:<second>" of its acceptances
+    miao:pace:<model>        hash    "<tokens a second> <share of the most output> <until, ms>"
+                                     of workers that had all that they can do
     miao:models              set     names of the models that workers have announced
     miao:model:<name>        hash    a model's card, its digest, its vocabulary's, and when
                                      a worker last served it, ms
@@ -43,6 +57,34 @@ def journal(generation_id: str) -> str:
 
 def tenant(name: str) -> str:
     return f"miao:tenant:{name}"
+
+
+def line(queue: str, tenant_name: str) -> str:
+    return f"miao:line:{queue}:{tenant_name}"
+
+
+def turns(queue: str) -> str:
+    return f"miao:turns:{queue}"
+
+
+def served(model_name: str) -> str:
+    return f"miao:served:{model_name}"
+
+
+def load(queue: str) -> str:
+    return f"miao:load:{queue}"
+
+
+def open_generations(model_name: str, tenant_name: str) -> str:
+    return f"miao:open:{model_name}:{tenant_name}"
+
+
+def spent(model_name: str, tenant_name: str) -> str:
+    return f"miao:spent:{model_name}:{tenant_name}"
+
+
+def pace(model_name: str) -> str:
+    return f"miao:pace:{model_name}"
 
 
 def model(name: str) -> str:

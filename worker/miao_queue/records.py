@@ -32,6 +32,7 @@ class SubmitOutcome(StrEnum):
     CONFLICT = "conflict"  # the request id is known with another content
     NO_WORKER = "no_worker"
     BACKLOG_FULL = "backlog_full"
+    LIMITED = "limited"  # its tenant may not, or not now
     MODEL_CHANGED = "model_changed"  # its tokens are of a vocabulary that the model had before
     LATE = "late"  # Redis came to it after its front had given up
 
@@ -64,6 +65,16 @@ class Submission:
     @property
     def generation_id(self) -> str:
         return generation_id(self.tenant, self.request_id)
+
+    @property
+    def max_output_tokens(self) -> int:
+        """The most that all answers together may say."""
+        return self.job.max_tokens * max(1, self.job.num_answers)
+
+    @property
+    def max_tokens_in_all(self) -> int:
+        """The prompt and the most that may be said to it."""
+        return self.accepted.num_prompt_tokens + self.max_output_tokens
 
 
 @dataclass(frozen=True, slots=True)

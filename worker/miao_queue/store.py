@@ -13,6 +13,7 @@ from miao.v1 import generation_pb2 as pb
 from miao_queue import events, keys, records, scripts
 from miao_queue.clock import RedisClock
 from miao_queue.durability import Durability
+from miao_queue.limits import UNLIMITED, WAIT_MARGIN, Limit, LimitReached, Limits
 from miao_queue.records import CancelOutcome, Record, Submission, SubmitOutcome
 from miao_queue.rq_jobs import RqJobs, Word
 
@@ -26,6 +27,9 @@ class Admission:
     backlog_limit: the most generations of a model that may wait.
     require_worker: refuse where no live worker serves the model.
     require_vocabulary: refuse tokens of a vocabulary that the model no longer has.
+    limits: what the tenant may ask of the model.
+    enforce_limits: else they are only counted.
+    predict: refuse what would wait for longer than it may, as far as that can be told.
     within_seconds: how long Redis may take to come to it. What a front has given
         up must not be accepted when a Redis that was frozen goes on.
     """
@@ -33,17 +37,21 @@ class Admission:
     backlog_limit: int
     require_worker: bool
     require_vocabulary: bool = True
+    limits: Limits = UNLIMITED
+    enforce_limits: bool = True
+    predict: bool = True
     within_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What became of a submission; `backlog` with BACKLOG_FULL."""
+    """What became of a submission; `backlog` with BACKLOG_FULL, `reached` with LIMITED."""
 
     outcome: SubmitOutcome
     generation_id: str
     accept_ms: int = 0
     backlog: int = 0
+    reached: LimitReached | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +84,11 @@ class GenerationStore:
         known to be as safe as it must be.
         """
         deadline = time.monotonic() + admission.within_seconds
-        result, number = await self._submit_by(deadline, submission, admission)
-        if result is SubmitOutcome.LATE:
+        result = await self._submit_by(deadline, submission, admission)
+        if result.outcome is SubmitOutcome.LATE:
             self._clock.forget()
-            result, number = await self._submit_by(deadline, submission, admission)
-        return Submitted(
-            result,
-            submission.generation_id,
-            accept_ms=number if result is SubmitOutcome.ACCEPTED else 0,
-            backlog=number if result is SubmitOutcome.BACKLOG_FULL else 0,
-        )
+            result = await self._submit_by(deadline, submission, admission)
+        return result
 
     async def get(self, generation_id: str, tenant: str = records.TENANT) -> Record | None:
         """A tenant's generation; None if there is none of this id."""
@@ -179,12 +182,10 @@ class GenerationStore:
 
     async def _submit_by(
         self, deadline: float, submission: Submission, admission: Admission
-    ) -> tuple[SubmitOutcome, int]:
+    ) -> Submitted:
         latest_ms = await self._clock.ms_at(deadline)
-        outcome, number = await self._run_submit(
-            self._submit_words(submission, admission, latest_ms)
-        )
-        return SubmitOutcome(outcome.decode()), number
+        reply = await self._run_submit(self._submit_words(submission, admission, latest_ms))
+        return _read_submitted(submission.generation_id, reply)
 
     async def _run_submit(self, words: list[Word]) -> Any:
         if not self._durability.is_asked_for:
@@ -212,6 +213,8 @@ class GenerationStore:
         ]
         if submission.job.HasField("understanding"):
             state += ("task", submission.job.understanding.task)
+        if submission.accepted.num_echoed_tokens:
+            state += ("echoed_tokens", submission.accepted.num_echoed_tokens)
         return [
             submission.generation_id,
             submission.fingerprint,
@@ -224,6 +227,10 @@ class GenerationStore:
             submission.queue_timeout_ms,
             latest_ms,
             submission.vocabulary if admission.require_vocabulary else "",
+            submission.priority,
+            *_limit_words(submission.priority, admission),
+            submission.accepted.num_prompt_tokens,
+            submission.max_output_tokens,
             len(state),
             *state,
             *self._jobs.enqueue(submission.generation_id, queue, submission.retention_seconds),
@@ -241,3 +248,35 @@ class GenerationStore:
             record.retention_seconds,
             *self._jobs.cancel(record.generation_id, record.queue, record.retention_seconds),
         ]
+
+
+def _limit_words(priority: str, admission: Admission) -> list[Word]:
+    limits = admission.limits
+    counts = (
+        limits.request_tokens,
+        limits.requests_per_minute,
+        limits.tokens_per_minute,
+        limits.concurrent_generations,
+        limits.backlog,
+    )
+    return [
+        int(admission.enforce_limits),
+        int(priority in limits.priorities),
+        *("" if count is None else count for count in counts),
+        limits.weight,
+        WAIT_MARGIN if admission.predict and admission.enforce_limits else "",
+    ]
+
+
+def _read_submitted(generation_id: str, reply: Sequence[Any]) -> Submitted:
+    outcome, number = SubmitOutcome(reply[0].decode()), reply[1]
+    match outcome:
+        case SubmitOutcome.ACCEPTED:
+            return Submitted(outcome, generation_id, accept_ms=number)
+        case SubmitOutcome.BACKLOG_FULL:
+            return Submitted(outcome, generation_id, backlog=number)
+        case SubmitOutcome.LIMITED:
+            reached = LimitReached(Limit(reply[2].decode()), reply[3], reply[4])
+            return Submitted(outcome, generation_id, reached=reached)
+        case _:
+            return Submitted(outcome, generation_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ from miao.v1 import generation_pb2 as pb
 from miao_queue import connection, events, keys
 from miao_queue.claims import Append, Claim, ClaimStore, Entry, QueueSource, WriteCode
 from miao_queue.events import Position
+from miao_queue.limits import Limits
 from miao_queue.records import Record, Status, Submission, SubmitOutcome, finished_message
 from miao_queue.store import Admission, GenerationStore
 
@@ -40,7 +42,9 @@ MODEL = "m"
 LENGTH = 12  # tokens of every generation
 LEASE_MS = 3_600_000  # ends when the machine says so
 QUEUES = [QueueSource(name, MODEL) for name in keys.queue_names(MODEL)]
-OPEN = Admission(backlog_limit=1000, require_worker=False)
+ROOM = Limits(requests_per_minute=10**6, tokens_per_minute=10**9)  # never reached, but counted
+OPEN = Admission(backlog_limit=1000, require_worker=False, limits=ROOM)
+TENANTS = ["a", "b"]
 
 _T = TypeVar("_T")
 
@@ -118,7 +122,8 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(generation_id=generations)
     def cancel(self, generation_id: str) -> None:
-        self._wait(self.store.cancel(generation_id))
+        for tenant in TENANTS:
+            self._wait(self.store.cancel(generation_id, tenant))
 
     @rule(generation_id=generations)
     def wait_too_long(self, generation_id: str) -> None:
@@ -246,7 +251,51 @@ class Protocol(RuleBasedStateMachine):
             has_ttl = self.redis.ttl(keys.generation(generation_id)) > 0
             assert has_ttl == (status is Status.FINISHED)
 
+    @invariant()
+    def who_waits_stands_in_line(self) -> None:
+        for name in keys.queue_names(MODEL):
+            lines = self._lines(name)
+            queued: Any = self.redis.lrange(keys.queue_key(name), 0, -1)
+            assert Counter(queued) == Counter(one for line in lines.values() for one in line)
+            turns = {tenant.decode() for tenant in self.redis.zrange(keys.turns(name), 0, -1)}
+            assert turns == set(lines)
+            for tenant, line in lines.items():
+                records = [self._record(one.decode()) for one in line]
+                assert all((r.tenant if r.attempt == 0 else "") == tenant for r in records)
+                load = self.redis.hmget(keys.load(name), f"{tenant}:prompt", f"{tenant}:output")
+                assert [int(n or 0) for n in load] == [len(line), LENGTH * len(line)]
+
+    @invariant()
+    def what_is_counted_is_what_the_records_say(self) -> None:
+        for tenant in TENANTS:
+            states = [
+                state
+                for generation_id in self._all()
+                if (state := self.redis.hgetall(keys.generation(generation_id)))
+                and state[b"tenant"].decode() == tenant
+            ]
+            going = [state for state in states if state[b"status"] != b"finished"]
+            assert self.redis.zcard(keys.open_generations(MODEL, tenant)) == len(going)
+            taken = sum(1 + LENGTH for _ in going)
+            for state in states:
+                if state[b"status"] == b"finished" and int(state[b"attempt"]):
+                    taken += 1 + int(state[b"tokens"])
+            counts: Counter[str] = Counter()
+            for name, count in self.redis.hgetall(keys.spent(MODEL, tenant)).items():
+                counts[name.decode().partition(":")[0]] += int(count)
+            assert counts["requests"] == len(states)
+            assert counts["tokens"] == taken
+
     # Helpers
+
+    def _lines(self, queue: str) -> dict[str, list[bytes]]:
+        found = {
+            tenant: self.redis.lrange(keys.line(queue, tenant), 0, -1)
+            for tenant in self._all_tenants
+        }
+        return {tenant: line for tenant, line in found.items() if line}  # type: ignore[misc]
+
+    _all_tenants = ("", *TENANTS)
 
     def _submission(self, number: int) -> Submission:
         return Submission(
@@ -259,6 +308,7 @@ class Protocol(RuleBasedStateMachine):
             queue_timeout_ms=3_600_000,
             retention_seconds=3600,
             priority=keys.PRIORITIES[number % 3],
+            tenant=TENANTS[number % 2],
         )
 
     def _append(self, one: Running, entry: Entry) -> None:

@@ -100,10 +100,14 @@ class ScriptedWorker:
         self.presence.announce(ttl_ms)
 
     def claim(self) -> Claimed | None:
-        queues = [keys.queue_key(name) for name in keys.queue_names(self.model)]
+        names = keys.queue_names(self.model)
+        sources = [word for name in names for word in (name, self.model, "", "")]
         self._claims += 1
         owner = f"{self.name}-{self._claims}"
-        reply = self._claim(keys=queues, args=[self.name, owner, 60_000])
+        reply = self._claim(
+            keys=[keys.queue_key(name) for name in names],
+            args=[self.name, owner, 60_000, "", 0, *sources],
+        )
         if reply is None or reply[0] == b"stale":
             return None
         generation_id = reply[1].decode()

@@ -7,7 +7,8 @@
 ignore_memory_limit()
 local id, only_overdue = ARGV[1], ARGV[3] == '1'
 local gen = gen_key(id)
-local state = redis.call('HMGET', gen, 'status', 'tenant', 'tokens', 'worker', 'queue')
+local state = redis.call('HMGET', gen, 'status', 'tenant', 'tokens', 'worker', 'queue',
+  'line')
 if not state[1] or state[2] ~= ARGV[2] then return 'missing' end
 if state[1] == 'finished' then return 'finished' end
 if state[1] == 'running' then
@@ -28,5 +29,6 @@ if only_overdue then
 end
 close(id, tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7])
 redis.call('LREM', 'rq:queue:' .. state[5], 1, id)
+if state[6] then leave_line(id, state[5], state[6]) end
 run_commands(8)
 return 'cancelled'

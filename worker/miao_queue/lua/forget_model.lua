@@ -12,5 +12,5 @@ if not seen then
 end
 if now - tonumber(seen) < tonumber(ARGV[2]) then return 0 end
 redis.call('SREM', 'miao:models', name)
-redis.call('DEL', card, 'miao:workers:' .. name, 'miao:bell:' .. name)
+redis.call('DEL', card, 'miao:workers:' .. name, 'miao:bell:' .. name, served_key(name))
 return 1

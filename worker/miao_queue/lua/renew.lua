@@ -1,4 +1,4 @@
--- Extend claims. ARGV: lease ms, then id and owner of each.
+-- Extend claims, and charge their tenants for what was said since. ARGV: lease ms, then id and owner of each.
 -- Returns a code for each, as append.lua.
 ignore_memory_limit()
 local expiry, out = now_ms() + tonumber(ARGV[1]), {}
@@ -10,6 +10,7 @@ for i = 2, #ARGV, 2 do
     out[#out + 1] = 3
   else
     redis.call('ZADD', 'miao:leases', expiry, ARGV[i])
+    charge_output(ARGV[i], tonumber(state[3]))
     out[#out + 1] = state[2] and 1 or 0
   end
 end

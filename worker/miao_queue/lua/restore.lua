@@ -12,7 +12,14 @@ redis.call('DEL', journal_key(id))
 for i = 6 + fields, #ARGV, 2 do
   redis.call('XADD', journal_key(id), ARGV[i] .. '-0', 'e', ARGV[i + 1])
 end
-local state = redis.call('HMGET', gen, 'tenant', 'accept_ms', 'retention_seconds')
+local state = redis.call('HMGET', gen, 'tenant', 'accept_ms', 'retention_seconds', 'model',
+  'deadline_ms', 'reserved', 'metered')
 list_for_tenant(id, state[1], tonumber(state[2]), tonumber(state[3]))
+if state[6] then
+  local accept_ms = tonumber(state[2])
+  local is_recent = now_ms() - accept_ms < 1000 * window_seconds
+  count_in(id, state[4], state[1], accept_ms, tonumber(state[5]), state[7] and is_recent,
+    state[6])
+end
 redis.call('ZADD', 'miao:leases', now_ms() + tonumber(ARGV[4]), id)
 return 1
