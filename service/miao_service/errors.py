@@ -300,8 +300,8 @@ class WaitTooLongError(FrontError):
     def __init__(self, model: str, wait_ms: int, limit_ms: int, retry_after_seconds: float) -> None:
         super().__init__(
             f"the request may wait for {limit_ms / 1000:g} s, but what waits for the model "
-            f"{model!r} already takes some {wait_ms / 1000:.1f} s; raise timeout and queue_timeout or "
-            "try again later"
+            f"{model!r} already takes some {wait_ms / 1000:.1f} s; allow more, "
+            "or try again later"
         )
         self.retry_after_seconds = retry_after_seconds
         self._model = model

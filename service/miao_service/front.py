@@ -71,7 +71,7 @@ class Front:
         self._access = Access(settings)
         front_id = f"front-{secrets.token_hex(8)}"
         self._settings = settings
-        self._policies = PolicyFile(settings.limits_file)
+        self.policies = PolicyFile(settings.limits_file)
         # Each has connections of its own, so that a burst of calls stops neither
         # the streams that are open nor the look at the models. An acceptance that
         # must be safe keeps its connection for as long as Redis's disk takes.
@@ -93,7 +93,7 @@ class Front:
         )
         store = GenerationStore(commands, front_id, settings.acceptance)
         resolver = Resolver(self.catalog, settings, self._formats)
-        submitter = Submitter(settings, store, resolver.look_again, self._policies)
+        submitter = Submitter(settings, store, resolver.look_again, self.policies)
         self._abandonment = Abandonment(submitter, self.reader)
         self._generations = GenerationServicer(
             settings,
@@ -104,7 +104,7 @@ class Front:
             self._abandonment,
         )
         scores = ScoreResolver(resolver, self.catalog, settings)
-        self._scores = ScoreServicer(settings, store, resolver, scores, self.reader, self._policies)
+        self._scores = ScoreServicer(settings, store, resolver, scores, self.reader, self.policies)
         self._understanding = UnderstandingServicer(
             UnderstandingResolver(self.catalog, settings),
             self.reader,
@@ -212,7 +212,7 @@ class Front:
 
     async def _look(self) -> None:
         """Look at the limits, at Redis and the models, and tell health."""
-        self._policies.look()
+        self.policies.look()
         try:
             async with asyncio.timeout(self._settings.redis_timeout_seconds):
                 await self.catalog.refresh()

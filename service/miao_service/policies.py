@@ -23,6 +23,7 @@ from typing import Any
 
 from miao_queue import keys
 from miao_queue.limits import UNLIMITED, Limits
+from miao_service.auth.identity import is_tenant
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,9 @@ class Policies:
             raise PoliciesError(f"is no TOML: {error}") from None
         _check_keys(document, "", {"default", "tenants"})
         tenants = _table(document.get("tenants", {}), "tenants")
+        for name in tenants:
+            if not is_tenant(name):
+                raise PoliciesError(f"tenants.{name} is no name of a tenant")
         return cls(
             _scope(document.get("default", {}), "default"),
             {name: _scope(value, f"tenants.{name}") for name, value in tenants.items()},
