@@ -22,15 +22,17 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 _FOLDER = Path("worker/miao_worker/engine/cpu")
 # Without -lgomp: torch brings the OpenMP library, under a name that differs by its build.
 _FLAGS = ["-O3", "-std=gnu11", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+_AVX512 = [
+    "-march=x86-64-v4",
+    "-mprefer-vector-width=512",
+    "-mavx512bf16",
+    "-mavx512vnni",
+    "-mavx512vbmi",
+]
 _LEVELS: dict[str, dict[str, list[str]]] = {
     "x86_64": {
-        "avx512": [
-            "-march=x86-64-v4",
-            "-mprefer-vector-width=512",
-            "-mavx512bf16",
-            "-mavx512vnni",
-            "-mavx512vbmi",
-        ],
+        "amx": [*_AVX512, "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
+        "avx512": _AVX512,
         "avx2": ["-march=x86-64-v3"],
     },
     "aarch64": {"generic": []},

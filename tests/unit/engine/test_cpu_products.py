@@ -34,7 +34,7 @@ def emulated(x, weight, is_int8):
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize(("out", "in_"), [(64, 128), (100, 36), (7, 4)])
+@pytest.mark.parametrize(("out", "in_"), [(64, 128), (100, 36), (7, 4), (40, 2112)])
 @pytest.mark.parametrize("is_int8", [False, True], ids=["bfloat16", "int8"])
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_a_product(rows, out, in_, is_int8, has_bias):

@@ -775,8 +775,17 @@ static float quantize_row(const bf16 *x, uint8_t *u, int64_t n) {
     return scale + poison;
 }
 
-/* out = x . w^T with the epilogue; x (rows, in) bfloat16. int8 works in `scratch`, which holds
- * rows * (in + 4) bytes. */
+#if defined(__AMX_TILE__)
+#include "amx.c"
+#else
+
+/* Bytes of working memory that a product of so many rows takes. */
+int64_t miao_product_bytes(const Product *p, int64_t rows) {
+    return p->is_int8 ? rows * (p->in + 4) : 0;
+}
+
+/* out = x . w^T with the epilogue; x (rows, in) bfloat16. `scratch` of
+ * miao_product_bytes. */
 void miao_product(const Product *p, const void *x, void *out, int64_t rows, int64_t out_dtype,
                   void *scratch) {
     int64_t value_bytes = p->is_int8 ? 1 : 2, row_bytes = p->in * value_bytes;
@@ -821,6 +830,8 @@ void miao_product(const Product *p, const void *x, void *out, int64_t rows, int6
     }
 }
 
+#endif
+
 /* ---- all layers in one call -------------------------------------------------------- */
 
 typedef struct {
@@ -852,14 +863,14 @@ static char *reserve(Work *w, char *base, int64_t bytes) {
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static Work divide(const Layers *m, int64_t tokens, char *base) {
-    int64_t qkv = 0, heads = 0, gated = 0, in = 0, is_int8 = 0;
+    int64_t qkv = 0, heads = 0, gated = 0, scratch = 0;
     for (int64_t i = 0; i < m->num_layers; i++) {
         const LayerWeights *w = m->layers + i;
+        const Product *products[4] = {w->qkv, w->output, w->gate_up, w->down};
         qkv = larger(qkv, w->qkv->out);
         heads = larger(heads, w->output->in);
         gated = larger(gated, w->down->in);
-        in = larger(in, larger(larger(w->qkv->in, w->output->in), w->down->in));
-        is_int8 |= w->qkv->is_int8 | w->output->is_int8 | w->gate_up->is_int8 | w->down->is_int8;
+        for (int k = 0; k < 4; k++) scratch = larger(scratch, miao_product_bytes(products[k], tokens));
     }
     Work w = {0};
     w.x = reserve(&w, base, tokens * m->hidden * 2);
@@ -868,7 +879,7 @@ static Work divide(const Layers *m, int64_t tokens, char *base) {
     w.attended = reserve(&w, base, tokens * heads * 2);
     w.delta = reserve(&w, base, tokens * m->hidden * 2);
     w.gated = reserve(&w, base, tokens * gated * 2);
-    w.scratch = reserve(&w, base, is_int8 ? tokens * (in + 4) : 0);
+    w.scratch = reserve(&w, base, scratch);
     return w;
 }
 

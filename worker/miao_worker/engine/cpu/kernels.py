@@ -22,14 +22,13 @@ MAX_ROWS = 32  # queries times heads of one attention task
 MAX_HEAD_DIM = 256
 
 # Best first, each with what it asks of the CPU. The names are those of the files.
+_AVX512 = frozenset(
+    {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}
+    | {"avx512_bf16", "avx512_vnni", "avx512vbmi"}
+)
 _LEVELS: tuple[tuple[str, frozenset[str]], ...] = (
-    (
-        "avx512",
-        frozenset(
-            {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma"}
-            | {"avx512_bf16", "avx512_vnni", "avx512vbmi"}
-        ),
-    ),
+    ("amx", _AVX512 | {"amx_tile", "amx_bf16", "amx_int8"}),
+    ("avx512", _AVX512),
     ("avx2", frozenset({"avx2", "fma", "f16c"})),
     ("generic", frozenset()),
 )
@@ -38,6 +37,7 @@ _DTYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {"silu": 0, "swish": 0, "gelu_pytorch_tanh": 1, "gelu_new": 1}
 GATES = {name: code + 1 for name, code in ACTIVATIONS.items()}  # as a product's epilogue
 _PANEL = 32  # outputs of a product's panel
+_RETURN_NUMBERS = frozenset({"miao_layers_bytes", "miao_product_bytes", "miao_has_tiles"})
 
 _log = logging.getLogger(__name__)
 
@@ -178,8 +178,10 @@ class Kernels:
             weight.data_ptr(), out, in_, int(is_int8), int(is_gated), packed.data_ptr()
         )
 
-    def product(self, struct: int, x: Tensor, out: Tensor, rows: int, scratch: Tensor) -> None:
+    def product(self, struct: int, x: Tensor, out: Tensor, rows: int) -> None:
         """Out = x W^T by the `ProductStruct` at the address `struct`."""
+        num_bytes = self._library.miao_product_bytes(struct, rows)
+        scratch = x.new_empty(num_bytes, dtype=torch.uint8)
         self._library.miao_product(
             struct, x.data_ptr(), out.data_ptr(), rows, _DTYPES[out.dtype], scratch.data_ptr()
         )
@@ -326,7 +328,9 @@ def _open(path: Path) -> ctypes.CDLL:
         ("miao_gated_activation", [pointer, pointer, *[integer] * 4]),
         ("miao_attention", [pointer] * 5),
         ("miao_pack", [pointer, *[integer] * 4, pointer]),
+        ("miao_product_bytes", [pointer, integer]),
         ("miao_product", [*[pointer] * 3, integer, integer, pointer]),
+        ("miao_has_tiles", []),
         ("miao_layers_bytes", [pointer, integer]),
         ("miao_layers", [*[pointer] * 4, integer, pointer, pointer]),
         ("miao_row_maxima", [pointer, integer, integer, pointer, pointer]),
@@ -338,7 +342,9 @@ def _open(path: Path) -> ctypes.CDLL:
         if function is None:
             continue  # products are of the first level alone
         function.argtypes = arguments
-        function.restype = integer if name == "miao_layers_bytes" else None
+        function.restype = integer if name in _RETURN_NUMBERS else None
+    if hasattr(library, "miao_has_tiles") and not library.miao_has_tiles():
+        raise OSError("the system does not grant this process the matrix unit's registers")
     return library
 
 

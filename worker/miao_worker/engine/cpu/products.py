@@ -55,7 +55,6 @@ class ProductLinear(nn.Module):
         padded_bias = None if bias is None else bias.float()[order].contiguous()
         self._kept = (packed, scales, sums, padded_bias)
         self.weight_bytes = packed.nbytes + sum(x.nbytes for x in (scales, sums) if x is not None)
-        self._scratch_bytes = self.in_features + 4 if is_int8 else 0  # a row
         self._struct = ProductStruct(
             self.in_features,
             rows,
@@ -81,8 +80,7 @@ class ProductLinear(nn.Module):
         rows = x.numel() // self.in_features
         panels = x.new_empty(rows, plain.panels, 2, lanes, dtype=torch.float32)
         if rows:
-            scratch = x.new_empty(rows * self._scratch_bytes, dtype=torch.uint8)
-            self._functions.product(ctypes.addressof(plain), x, panels, rows, scratch)
+            self._functions.product(ctypes.addressof(plain), x, panels, rows)
         return halves_of(panels, self.out_features).reshape(*x.shape[:-1], 2 * self.out_features)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,8 +88,7 @@ class ProductLinear(nn.Module):
         out = x.new_empty(*x.shape[:-1], self.out_features, dtype=self._out_dtype)
         rows = x.numel() // self.in_features
         if rows:
-            scratch = x.new_empty(rows * self._scratch_bytes, dtype=torch.uint8)
-            self._functions.product(self.address, x, out, rows, scratch)
+            self._functions.product(self.address, x, out, rows)
         return out
 
 
