@@ -9,11 +9,11 @@ import torch.nn.functional as F  # noqa: N812
 from miao_worker.engine.cpu import kernels
 from miao_worker.engine.cpu.products import ProductLinear, quantize
 
-FUNCTIONS = kernels.load()
+LEVELS = [each for each in kernels.available() if each.has_products]
 pytestmark = pytest.mark.skipif(
-    FUNCTIONS is None or not FUNCTIONS.has_products,
-    reason="needs the compiled products and a CPU that runs them",
+    not LEVELS, reason="needs the compiled products and a CPU that runs them"
 )
+level = pytest.mark.parametrize("functions", LEVELS, ids=lambda each: each.level)
 ROWS = [0, 1, 2, 5, 11, 12, 13, 31, 64, 193, 400]
 
 
@@ -33,14 +33,15 @@ def emulated(x, weight, is_int8):
     return (rounded_x.double() @ rounded.double().t()) * row_scale * scale
 
 
+@level
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize(("out", "in_"), [(64, 128), (100, 36), (7, 4), (40, 2112)])
 @pytest.mark.parametrize("is_int8", [False, True], ids=["bfloat16", "int8"])
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_a_product(rows, out, in_, is_int8, has_bias):
+def test_a_product(functions, rows, out, in_, is_int8, has_bias):
     weight, bias, x = make(out, in_, rows)
     layer = ProductLinear(
-        FUNCTIONS,
+        functions,
         weight,
         bias if has_bias else None,
         is_int8=is_int8,
@@ -50,13 +51,14 @@ def test_a_product(rows, out, in_, is_int8, has_bias):
     torch.testing.assert_close(layer(x).double(), expected, rtol=1e-3, atol=2e-2 * is_int8 + 1e-4)
 
 
+@level
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("gate", ["silu", "gelu_pytorch_tanh"])
 @pytest.mark.parametrize("out", [96, 2 * 37])
 @pytest.mark.parametrize("is_int8", [False, True], ids=["bfloat16", "int8"])
-def test_a_gated_product(rows, gate, out, is_int8):
+def test_a_gated_product(functions, rows, gate, out, is_int8):
     weight, bias, x = make(out, 64, rows)
-    layer = ProductLinear(FUNCTIONS, weight, bias, is_int8=is_int8, gate=gate)
+    layer = ProductLinear(functions, weight, bias, is_int8=is_int8, gate=gate)
     opening, up = (emulated(x, weight, is_int8) + bias.double()).chunk(2, dim=1)
     act = F.silu(opening) if gate == "silu" else F.gelu(opening, approximate="tanh")
     found = layer(x)
@@ -64,15 +66,27 @@ def test_a_gated_product(rows, gate, out, is_int8):
     torch.testing.assert_close(found.double(), act * up, rtol=1e-2, atol=2e-2 + 3e-2 * is_int8)
 
 
-def test_leading_dimensions_are_kept():
+@level
+def test_leading_dimensions_are_kept(functions):
     weight, _, x = make(32, 16, 6)
-    layer = ProductLinear(FUNCTIONS, weight, None)
+    layer = ProductLinear(functions, weight, None)
     assert torch.equal(layer(x.view(2, 3, 16)).flatten(0, 1), layer(x))
 
 
-def test_rows_of_nothing_or_of_no_number_keep_to_themselves():
+@level
+@pytest.mark.parametrize("is_int8", [False, True], ids=["bfloat16", "int8"])
+def test_a_row_is_the_same_alone_and_among_others(functions, is_int8):
+    weight, bias, x = make(96, 2112, 300)
+    layer = ProductLinear(functions, weight, bias, is_int8=is_int8, out_dtype=torch.float32)
+    together = layer(x)
+    for rows in (slice(0, 1), slice(7, 9), slice(40, 60), slice(250, 300), slice(0, 70)):
+        assert torch.equal(layer(x[rows]), together[rows])
+
+
+@level
+def test_rows_of_nothing_or_of_no_number_keep_to_themselves(functions):
     weight, _, x = make(32, 16, 3)
-    layer = ProductLinear(FUNCTIONS, weight, None, is_int8=True, out_dtype=torch.float32)
+    layer = ProductLinear(functions, weight, None, is_int8=True, out_dtype=torch.float32)
     alone = layer(x[:1])
     x[1] = 0
     x[2, 5] = torch.nan
@@ -89,10 +103,11 @@ def test_quantizing_rounds_to_the_nearest_of_255():
     torch.testing.assert_close(scale, torch.tensor([0.01, 0.0]))
 
 
+@level
 @pytest.mark.parametrize("rows", [0, 1, 13])
 @pytest.mark.parametrize("is_int8", [False, True], ids=["bfloat16", "int8"])
-def test_what_comes_before_a_gate(rows, is_int8):
+def test_what_comes_before_a_gate(functions, rows, is_int8):
     weight, bias, x = make(2 * 37, 64, rows)
-    layer = ProductLinear(FUNCTIONS, weight, bias, is_int8=is_int8, gate="silu")
-    plain = ProductLinear(FUNCTIONS, weight, bias, is_int8=is_int8, out_dtype=torch.float32)
+    layer = ProductLinear(functions, weight, bias, is_int8=is_int8, gate="silu")
+    plain = ProductLinear(functions, weight, bias, is_int8=is_int8, out_dtype=torch.float32)
     torch.testing.assert_close(layer.before_gate(x), plain(x))
