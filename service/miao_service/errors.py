@@ -23,6 +23,7 @@ FrontError
 ├── DrainingError            UNAVAILABLE         this front is about to stop
 ├── JournalLostError         DATA_LOSS           the journal holds less than the caller has seen
 │   └── GenerationLostError      DATA_LOSS       Redis no longer knows the generation
+├── UnreadableJournalError   DATA_LOSS           what is stored is encrypted otherwise, or forged
 ├── OutputChangedError       DATA_LOSS           made again, it says something else than was seen
 ├── JobCancelledError        ABORTED             somebody ended the work on an answer
 ├── JobOverdueError          DEADLINE_EXCEEDED   an answer's time was over
@@ -46,6 +47,7 @@ from google.rpc import error_details_pb2, status_pb2
 from redis import exceptions as redis_errors
 
 from miao.v1.generation_pb2 import GenerationError
+from miao_queue.vault import UnreadableError
 
 DOMAIN = "miao"
 
@@ -410,6 +412,16 @@ class JournalLostError(FrontError):
 
 class GenerationLostError(JournalLostError):
     """Redis no longer knows a generation that had been accepted."""
+
+
+class UnreadableJournalError(FrontError):
+    """What is stored of the generation is not what was written, or under keys not known here."""
+
+    code = grpc.StatusCode.DATA_LOSS
+    reason = "JOURNAL_UNREADABLE"
+
+    def __init__(self, error: UnreadableError) -> None:
+        super().__init__(f"what is stored of the generation cannot be read: {error}")
 
 
 class OutputChangedError(FrontError):

@@ -83,15 +83,17 @@ class Front:
         self.catalog = ModelCatalog(looks, settings.forget_model_seconds)
         self._authenticator = authenticator or self._access.authenticator(commands)
         self._formats = FormatCompiler()
-        self._waiting = GenerationStore(looks, front_id)
+        protection = self._access.protection
+        self._waiting = GenerationStore(looks, front_id, protection=protection)
         self.reader = JournalReader(
             journals,
             front_id,
             settings.stream_buffer_bytes,
             settings.redis_timeout_seconds,
             settings.follow_outage_seconds,
+            protection.vault,
         )
-        store = GenerationStore(commands, front_id, settings.acceptance)
+        store = GenerationStore(commands, front_id, settings.acceptance, protection)
         resolver = Resolver(self.catalog, settings, self._formats)
         submitter = Submitter(settings, store, resolver.look_again, self.policies)
         self._abandonment = Abandonment(submitter, self.reader)

@@ -21,6 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from redis.exceptions import RedisError
 
 from miao_queue.telemetry.faults import describe
+from miao_queue.vault import UnreadableError
 from miao_service import validation
 from miao_service.auth.authenticator import Authenticator
 from miao_service.auth.identity import SCOPE_OF, Identity
@@ -30,6 +31,7 @@ from miao_service.errors import (
     FrontError,
     InvalidRequestError,
     UnexpectedError,
+    UnreadableJournalError,
     from_redis,
 )
 
@@ -134,6 +136,8 @@ async def guarded(context: Any, watch: CallWatch, work: Awaitable[_Result]) -> _
             return await work
         except FrontError as error:
             await _abort(context, watch.refused(error))
+        except UnreadableError as error:
+            await _abort(context, watch.refused(UnreadableJournalError(error)))
         except (RedisError, OSError, TimeoutError) as error:
             logger.warning("a call failed for Redis: %s", type(error).__name__)
             await _abort(context, watch.refused(from_redis(error)))

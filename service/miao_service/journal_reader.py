@@ -32,7 +32,13 @@ from redis.exceptions import RedisError
 from miao_queue import events, keys, scripts
 from miao_queue.events import Position
 from miao_queue.telemetry.faults import describe
-from miao_service.errors import FrontError, GenerationLostError, QueueUnavailableError
+from miao_queue.vault import PLAIN, UnreadableError, Vault, journal_place
+from miao_service.errors import (
+    FrontError,
+    GenerationLostError,
+    QueueUnavailableError,
+    UnreadableJournalError,
+)
 from miao_service.follower import Entry, Follower, order
 from miao_service.journal_connection import JournalConnection, Word
 
@@ -57,6 +63,7 @@ class JournalReader:
         buffer_bytes: int,
         answer_seconds: float,
         outage_seconds: float,
+        vault: Vault = PLAIN,
     ) -> None:
         """Start nothing yet; `run` reads.
 
@@ -66,6 +73,7 @@ class JournalReader:
             buffer_bytes: what may wait for one stream's reader.
             answer_seconds: how long Redis may take for an answer.
             outage_seconds: how long followers wait for Redis to return.
+            vault: opens what lies sealed in journals.
         """
         self._connection = JournalConnection(client)
         self._redis: Any = client
@@ -76,6 +84,7 @@ class JournalReader:
         self._buffer_bytes = buffer_bytes
         self._answer_seconds = answer_seconds
         self._outage_seconds = outage_seconds
+        self._vault = vault
         self._feeds: dict[bytes, list[Follower]] = {}
         self._last_entry: dict[bytes, float] = {}
         self._missing_since: dict[bytes, float] = {}
@@ -149,7 +158,7 @@ class JournalReader:
         if follower.needs_anchor:
             return  # Redis was away meanwhile
         if reply:
-            follower.take(_entries(reply))
+            self._hand([follower], reply)
             return
         follower.is_live = True
         await self._wake()
@@ -159,7 +168,10 @@ class JournalReader:
         follower.needs_anchor = False  # before it is looked up: a doubt that comes meanwhile counts
         key, limit = keys.journal(follower.generation_id), Position(follower.seen).entry_id
         reply = await self._patiently("XREVRANGE", key, limit, "-", "COUNT", 1)
-        follower.anchor(next(_entries(reply), None))
+        try:
+            follower.anchor(next(self._entries(follower.generation_id, reply), None))
+        except UnreadableError as error:
+            follower.fail(UnreadableJournalError(error))
 
     async def run(self) -> None:
         """Read for ever, whatever happens."""
@@ -218,11 +230,36 @@ class JournalReader:
         return cursors
 
     def _deliver(self, key: bytes, begin: Position, raw: list[Any]) -> None:
-        entries = list(_entries(raw))
-        for follower in self._feeds[key]:
-            # One that became live meanwhile, further back, waits for the next read.
-            if follower.is_live and order(follower.position) >= order(begin):
-                follower.take(entries)
+        # One that became live meanwhile, further back, waits for the next read.
+        self._hand(
+            [
+                follower
+                for follower in self._feeds[key]
+                if follower.is_live and order(follower.position) >= order(begin)
+            ],
+            raw,
+        )
+
+    def _hand(self, followers: list[Follower], raw: list[Any]) -> None:
+        """Give entries to followers of one journal; what cannot be read ends their streams."""
+        if not followers:
+            return
+        try:
+            entries = list(self._entries(followers[0].generation_id, raw))
+        except UnreadableError as error:
+            for follower in followers:
+                follower.fail(UnreadableJournalError(error))
+            return
+        for follower in followers:
+            follower.take(entries)
+
+    def _entries(self, generation_id: str, raw: list[Any]) -> Iterator[Entry]:
+        if not self._vault.opens:
+            return _entries(raw)
+        return (
+            (position, self._vault.open(generation_id, journal_place(position.entry_id), payload))
+            for position, payload in _entries(raw)
+        )
 
     async def _verify_quiet(self, now: float) -> None:
         limit = now - _QUIET_SECONDS

@@ -10,6 +10,7 @@ from typing import Any
 from miao_queue.durability import Durability, Safety
 from miao_queue.telemetry.exposition import MetricsListenError, parse_listen
 from miao_queue.telemetry.logs import FORMS, LEVELS, LogSettings
+from miao_queue.vault import Encryption
 
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
@@ -149,6 +150,19 @@ class ServiceSettings:
     )
     jwt_leeway_seconds: int = _setting(
         30, "MIAO_JWT_LEEWAY_SECONDS", "by how much the issuer's clock may differ"
+    )
+    signing_keys: str = _setting(
+        "", "MIAO_SIGNING_KEYS", "file of keys; jobs are signed, and workers run no others"
+    )
+    encryption_keys: str = _setting(
+        "", "MIAO_ENCRYPTION_KEYS", "file of keys; prompts and outputs are encrypted in Redis"
+    )
+    encryption: str = _setting(
+        Encryption.REQUIRE.value,
+        "MIAO_ENCRYPTION",
+        "with keys: require (encrypt, and read nothing else), on (encrypt, and read what was "
+        "written before), accept (read what others encrypt)",
+        words=Encryption,
     )
     allow_anonymous: bool = _setting(
         False, "MIAO_ALLOW_ANONYMOUS", "let anyone call, also from beyond this machine"

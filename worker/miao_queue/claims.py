@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from google.protobuf.message import DecodeError
 from redis import Redis
 
 from miao.internal.v1.queue_pb2 import Job
-from miao_queue import events, keys, scripts
+from miao.v1 import generation_pb2 as pb
+from miao_queue import events, keys, records, scripts, vault
+from miao_queue.protection import UNPROTECTED, Protection
 from miao_queue.records import Record
 from miao_queue.script_connection import ScriptConnection
+from miao_queue.signing import SignatureError
+from miao_queue.vault import UnreadableError
 
 _AGING_MS = 30_000  # what has waited for longer may go before what is more urgent
 _URGENT_CLAIMS = 4  # claims by urgency between two that look at the wait
@@ -108,6 +113,14 @@ class StaleJob:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedJob:
+    """A generation that was claimed and ended at once, for it must not run here; and why."""
+
+    generation_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Suspended:
     """RQ's `suspend` is in force: nothing may be claimed."""
 
@@ -124,11 +137,18 @@ class ReapedClaim:
 class ClaimStore:
     """A worker's view of the generations in Redis."""
 
-    def __init__(self, connection: Redis, worker: str, lease_ms: int) -> None:
+    def __init__(
+        self,
+        connection: Redis,
+        worker: str,
+        lease_ms: int,
+        protection: Protection = UNPROTECTED,
+    ) -> None:
         self._redis: Any = connection  # its annotations mix what both kinds of client return
         self._worker = worker
         self._lease_ms = lease_ms
         self._num_urgent = 0  # claims since the last that went to something that waited for long
+        self._vault, self._signer = protection.vault, protection.signer
         self._claim = scripts.load(connection, "claim")
         self._append = ScriptConnection(connection, "append")
         self._finish = scripts.load(connection, "finish")
@@ -149,7 +169,7 @@ class ClaimStore:
 
     def claim(
         self, sources: Sequence[QueueSource], owner: str, barred: Collection[str] = ()
-    ) -> Claim | StaleJob | Suspended | None:
+    ) -> Claim | StaleJob | RefusedJob | Suspended | None:
         """Pop and claim the next generation of these queues; None if there is none for us.
 
         One that this worker cannot go on with comes too, unless a live worker can:
@@ -171,7 +191,7 @@ class ClaimStore:
         if reply[0] == b"stale":
             return StaleJob(reply[1].decode())
         self._num_urgent = 0 if reply[5] else self._num_urgent + 1
-        return _read_claim(reply, owner)
+        return self._read(reply, owner)
 
     def append(self, appends: Sequence[Append]) -> dict[int, WriteResult]:
         """Write a step to the journals of a batch, in one call.
@@ -180,7 +200,10 @@ class ClaimStore:
         """
         words: list[bytes | str | int] = []
         for generation_id, owner, entry in appends:
-            words += (generation_id, owner, entry.first, entry.last, entry.payload)
+            payload = entry.payload
+            if self._vault.opens:
+                payload = self._sealed(generation_id, entry)
+            words += (generation_id, owner, entry.first, entry.last, payload)
         reply = self._append(words)
         return {
             reply[i]: WriteResult(WriteCode(reply[i + 1]), reply[i + 2])
@@ -191,13 +214,7 @@ class ClaimStore:
         self, claim: Claim, tokens: int, event: bytes, finished: bytes, retention_seconds: int
     ) -> WriteResult:
         """Write the terminal event; again is the same as once."""
-        code, written = self._finish(
-            args=[
-                *(claim.record.generation_id, claim.owner, tokens),
-                *(event, finished, retention_seconds),
-            ]
-        )
-        return WriteResult(WriteCode(code), int(written))
+        return self._end(claim.record, claim.owner, tokens, event, finished, retention_seconds)
 
     def renew(self, claims: Sequence[Claim]) -> list[WriteCode]:
         """Extend the leases of these claims; a code for each."""
@@ -227,7 +244,7 @@ class ClaimStore:
         for field, value in state.items():
             words += (field, value)
         for entry in entries:
-            words += (entry.last, entry.payload)
+            words += (entry.last, self._sealed(claim.record.generation_id, entry))
         self._restore(
             args=[
                 *(claim.record.generation_id, claim.owner, self._worker, self._lease_ms),
@@ -251,23 +268,78 @@ class ClaimStore:
         words = [word.decode() for word in self._reap(args=[limit, self._worker, interval_ms])]
         return [ReapedClaim(*words[i : i + 3]) for i in range(0, len(words), 3)]
 
+    def _sealed(self, generation_id: str, entry: Entry) -> bytes:
+        place = vault.journal_place(events.Position(entry.last).entry_id)
+        return self._vault.seal(generation_id, place, entry.payload)
 
+    def _end(
+        self,
+        record: Record,
+        owner: str,
+        tokens: int,
+        event: bytes,
+        finished: bytes,
+        retention_seconds: int,
+    ) -> WriteResult:
+        generation_id = record.generation_id
+        place = vault.journal_place(events.Position(tokens, ended=True).entry_id)
+        code, written = self._finish(
+            args=[
+                *(generation_id, owner, tokens),
+                self._vault.seal(generation_id, place, event),
+                self._vault.seal(generation_id, vault.FINISHED, finished),
+                retention_seconds,
+            ]
+        )
+        return WriteResult(WriteCode(code), int(written))
+
+    def _read(self, reply: Sequence[Any], owner: str) -> Claim | RefusedJob:
+        """A claim from what the script answers, or its end where it must not run."""
+        _, name, now_ms, flat, rows = reply[:5]
+        generation_id = name.decode()
+        state: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+        record = Record.from_hash(generation_id, state, self._vault)
+        try:
+            if self._signer is not None:
+                self._signer.check(generation_id, state)
+            job = Job.FromString(self._vault.open(generation_id, vault.JOB, state[b"job"]))
+            entries = self._entries(generation_id, rows)
+        except (SignatureError, UnreadableError, DecodeError, KeyError) as error:
+            return self._refuse(record, owner, int(now_ms), error)
+        return Claim(record, job, owner, entries, int(now_ms), state)
+
+    def _entries(self, generation_id: str, rows: Sequence[Any]) -> list[Entry]:
+        entries, first = [], 0
+        for entry_id, fields in rows:
+            payload = fields[fields.index(events.FIELD) + 1]
+            place = vault.journal_place(entry_id.decode())
+            last = events.Position.of_entry(entry_id).tokens
+            entries.append(Entry(first, last, self._vault.open(generation_id, place, payload)))
+            first = last
+        return entries
+
+    def _refuse(self, record: Record, owner: str, now_ms: int, error: Exception) -> RefusedJob:
+        """End it: nobody may run it, and nobody would ever."""
+        reason = f"its job {error}"
+        if isinstance(error, UnreadableError):
+            reason = f"what is stored of it cannot be read: {error}"
+        elif not isinstance(error, SignatureError):
+            reason = "what is stored of it is no job"
+        failure = pb.GenerationError(
+            code=_DATA_LOSS, message=f"the generation cannot run: {reason}"
+        )
+        finished = records.finished_message(record, pb.FINISH_REASON_ERROR, now_ms, error=failure)
+        event = events.finished(record.tokens, record.attempt, finished)
+        self._end(
+            record,
+            owner,
+            record.tokens,
+            event,
+            finished.SerializeToString(),
+            record.retention_seconds,
+        )
+        return RefusedJob(record.generation_id, reason)
+
+
+_DATA_LOSS = 15  # gRPC's number
 _OF_THE_CLAIM = {b"status", b"owner", b"worker", b"tokens", b"cancel", b"alone", b"line"}
-
-
-def _read_claim(reply: Sequence[Any], owner: str) -> Claim:
-    _, generation_id, now_ms, flat, rows = reply[:5]
-    state = dict(zip(flat[::2], flat[1::2], strict=True))
-    entries, first = [], 0
-    for entry_id, fields in rows:
-        last = events.Position.of_entry(entry_id).tokens
-        entries.append(Entry(first, last, fields[fields.index(events.FIELD) + 1]))
-        first = last
-    return Claim(
-        record=Record.from_hash(generation_id.decode(), state),
-        job=Job.FromString(state[b"job"]),
-        owner=owner,
-        entries=entries,
-        now_ms=int(now_ms),
-        state=state,
-    )

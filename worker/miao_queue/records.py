@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from miao.internal.v1.queue_pb2 import Job
 from miao.v1 import generation_pb2 as pb
+from miao_queue.vault import FINISHED, PLAIN, Vault
 
 TENANT = "default"
 
@@ -105,12 +106,16 @@ class Record:
     is_generation: bool = True  # else it was asked of an encoder
 
     @classmethod
-    def from_hash(cls, generation_id: str, state: Mapping[bytes, bytes]) -> Record:
-        """Read the hash of a generation; KeyError if it is not one."""
+    def from_hash(
+        cls, generation_id: str, state: Mapping[bytes, bytes], vault: Vault = PLAIN
+    ) -> Record:
+        """Read the hash of a generation; KeyError if it is not one, UnreadableError for its end."""
         accepted = pb.Accepted.FromString(state[b"accepted"])
         accept_ms = int(state[b"accept_ms"])
         accepted.accept_time.FromMilliseconds(accept_ms)
         finished = state.get(b"finished")
+        if finished is not None:
+            finished = vault.open(generation_id, FINISHED, finished)
         worker = state.get(b"worker")
         return cls(
             generation_id=generation_id,

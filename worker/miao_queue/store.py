@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +13,11 @@ from typing import Any
 from redis.asyncio import Redis
 
 from miao.v1 import generation_pb2 as pb
-from miao_queue import events, keys, records, scripts
+from miao_queue import events, keys, records, scripts, signing, vault
 from miao_queue.clock import RedisClock
 from miao_queue.durability import Durability
 from miao_queue.limits import UNLIMITED, WAIT_MARGIN, Limit, LimitReached, Limits
+from miao_queue.protection import UNPROTECTED, Protection
 from miao_queue.records import CancelOutcome, Record, Submission, SubmitOutcome
 from miao_queue.rq_jobs import RqJobs, Word
 
@@ -66,11 +70,16 @@ class GenerationStore:
     """A front's view of the generations in Redis."""
 
     def __init__(
-        self, connection: Redis, front_id: str, durability: Durability = _AS_REDIS_IS_SET
+        self,
+        connection: Redis,
+        front_id: str,
+        durability: Durability = _AS_REDIS_IS_SET,
+        protection: Protection = UNPROTECTED,
     ) -> None:
         self._redis: Any = connection  # its annotations mix what both kinds of client return
         self._front_id = front_id
         self._durability = durability
+        self._vault, self._signer = protection.vault, protection.signer
         self._clock = RedisClock(connection)
         self._jobs = RqJobs()
         self._submit = scripts.load_async(connection, "submit")
@@ -84,6 +93,21 @@ class GenerationStore:
         known to be as safe as it must be.
         """
         deadline = time.monotonic() + admission.within_seconds
+        plain = submission.fingerprint
+        submission = dataclasses.replace(submission, fingerprint=self._vault.fingerprint(plain))
+        submitted = await self._submit_until(deadline, submission, admission)
+        if submitted.outcome is SubmitOutcome.CONFLICT and self._vault.opens:
+            # Perhaps the same, written under another key.
+            known = await self._redis.hget(keys.generation(submission.generation_id), "fingerprint")
+            former = self._vault.fingerprint_as(plain, (known or b"").decode())
+            if former is not None and former != submission.fingerprint:
+                submission = dataclasses.replace(submission, fingerprint=former)
+                submitted = await self._submit_until(deadline, submission, admission)
+        return submitted
+
+    async def _submit_until(
+        self, deadline: float, submission: Submission, admission: Admission
+    ) -> Submitted:
         result = await self._submit_by(deadline, submission, admission)
         if result.outcome is SubmitOutcome.LATE:
             self._clock.forget()
@@ -95,13 +119,18 @@ class GenerationStore:
         state = await self._redis.hgetall(keys.generation(generation_id))
         if not state:
             return None
-        record = Record.from_hash(generation_id, state)
+        record = Record.from_hash(generation_id, state, self._vault)
         return record if record.tenant == tenant else None
 
     async def output(self, generation_id: str) -> pb.Output:
         """What a generation has said so far."""
         entries = await self._redis.xrange(keys.journal(generation_id))
-        return events.output(fields[events.FIELD] for _, fields in entries)
+        return events.output(
+            self._vault.open(
+                generation_id, vault.journal_place(entry_id.decode()), fields[events.FIELD]
+            )
+            for entry_id, fields in entries
+        )
 
     async def list_page(
         self, page_size: int, cursor: str | None = None, tenant: str = records.TENANT
@@ -118,10 +147,11 @@ class GenerationStore:
         states = await pipeline.execute()
         found, gone = [], []
         for (member, _), state in zip(members[:page_size], states, strict=True):
-            if state:
-                found.append(Record.from_hash(member, state))
-            else:
+            if not state:
                 gone.append(member)
+                continue
+            with contextlib.suppress(vault.UnreadableError):  # under a key that is gone
+                found.append(Record.from_hash(member, state, self._vault))
         if gone:
             await self._redis.zrem(index, *gone)
         more = len(members) > page_size
@@ -152,7 +182,7 @@ class GenerationStore:
             if not state:
                 await self._redis.zrem(keys.WAITING, member)
                 continue
-            record = Record.from_hash(member.decode(), state)
+            record = Record.from_hash(member.decode(), state, self._vault)
             words = await self._end_words(record, pb.FINISH_REASON_DEADLINE_EXCEEDED)
             ended += await self._cancel(args=words) == b"cancelled"
         return ended
@@ -203,10 +233,11 @@ class GenerationStore:
         self, submission: Submission, admission: Admission, latest_ms: int
     ) -> list[Word]:
         queue = keys.queue_name(submission.model, submission.priority)
+        job = submission.job.SerializeToString()
         state: list[Word] = [
             *("request_id", submission.request_id),
             *("queue", queue),
-            *("job", submission.job.SerializeToString()),
+            *("job", self._vault.seal(submission.generation_id, vault.JOB, job)),
             *("accepted", submission.accepted.SerializeToString()),
             *("retention_seconds", submission.retention_seconds),
             *("vocabulary", submission.vocabulary),
@@ -215,6 +246,8 @@ class GenerationStore:
             state += ("task", submission.job.understanding.task)
         if submission.accepted.num_echoed_tokens:
             state += ("echoed_tokens", submission.accepted.num_echoed_tokens)
+        if self._signer is not None:
+            state += (signing.FIELD, _signature(self._signer, submission, state))
         return [
             submission.generation_id,
             submission.fingerprint,
@@ -238,13 +271,16 @@ class GenerationStore:
 
     async def _end_words(self, record: Record, reason: pb.FinishReason) -> list[Word]:
         finished = records.finished_message(record, reason, await self._now_ms())
+        event = events.finished(record.tokens, record.attempt, finished)
+        end = vault.journal_place(events.Position(record.tokens, ended=True).entry_id)
+        seal = functools.partial(self._vault.seal, record.generation_id)
         return [
             record.generation_id,
             record.tenant,
             int(reason == pb.FINISH_REASON_DEADLINE_EXCEEDED),
             record.tokens,
-            events.finished(record.tokens, record.attempt, finished),
-            finished.SerializeToString(),
+            seal(end, event),
+            seal(vault.FINISHED, finished.SerializeToString()),
             record.retention_seconds,
             *self._jobs.cancel(record.generation_id, record.queue, record.retention_seconds),
         ]
@@ -280,3 +316,18 @@ def _read_submitted(generation_id: str, reply: Sequence[Any]) -> Submitted:
             return Submitted(outcome, generation_id, reached=reached)
         case _:
             return Submitted(outcome, generation_id)
+
+
+def _signature(signer: signing.Signer, submission: Submission, words: Sequence[Word]) -> str:
+    """For a state as the script is going to write it."""
+    state = dict(zip(map(str, words[::2]), words[1::2], strict=True)) | {
+        "model": submission.model,
+        "tenant": submission.tenant,
+        "fingerprint": submission.fingerprint,
+    }
+    named = {name: _as_bytes(state[name]) for name in signing.SIGNED if name in state}
+    return signer.sign(submission.generation_id, named)
+
+
+def _as_bytes(word: Word) -> bytes:
+    return word if isinstance(word, bytes) else str(word).encode()

@@ -30,7 +30,7 @@ from tokenizers import Tokenizer
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao_queue import keys
 from miao_queue.cards import Presence
-from miao_queue.claims import Claim, ClaimStore, StaleJob, Suspended
+from miao_queue.claims import Claim, ClaimStore, RefusedJob, StaleJob, Suspended
 from miao_queue.telemetry import logs
 from miao_worker.adapter_folders import AdapterFolders
 from miao_worker.adapter_watch import AdapterWatch
@@ -74,7 +74,7 @@ class BatchWorker(BaseWorker):
         )
         self._settings = settings
         self._on_ready = on_ready
-        self._claims = ClaimStore(connection, settings.name, settings.lease_ms)
+        self._claims = ClaimStore(connection, settings.name, settings.lease_ms, settings.protection)
         self.metrics = WorkerMetrics(settings.model_name)
         self._engine = EngineProcess(
             settings.engine,
@@ -185,6 +185,9 @@ class BatchWorker(BaseWorker):
                     _log.info("claimed", extra=logs.ids(record))
                     self._runner.add(claim)
                     self._books.later(self._books.start, claim)
+                case RefusedJob(job_id, reason):
+                    _log.error("a generation was refused: %s", reason, extra={"generation": job_id})
+                    self._books.later(self._books.refuse, job_id)
                 case StaleJob(job_id):
                     self._books.later(self._books.refuse, job_id)
                 case _:

@@ -13,9 +13,11 @@ from redis.exceptions import RedisError
 
 from miao_queue import connection
 from miao_queue.connection import RedisUrlError
+from miao_queue.protection import Protection
 from miao_queue.telemetry import logs
 from miao_queue.telemetry.exposition import exposed
 from miao_queue.telemetry.logs import FORMS, LEVELS, LogSettings
+from miao_queue.vault import Encryption
 from miao_worker.adapter_folders import NAME_FORM, is_adapter_name
 from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, CacheDtype, EngineConfig, Quantization
 from miao_worker.settings import WorkerSettings
@@ -109,6 +111,9 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
         adapters=dict(arguments.adapter),
         adapter_folder=arguments.adapter_folder,
         tool_format=arguments.tool_format,
+        protection=Protection.read(
+            arguments.encryption_keys, arguments.encryption, arguments.signing_keys
+        ),
         metrics_listen=arguments.metrics_listen,
         logs=LogSettings(arguments.log_format, arguments.log_level),
     )
@@ -263,8 +268,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     option("--no-cuda-graphs", action="store_true", help="launch each kernel of a decode step")
     option("--no-overlap", action="store_true", help="schedule a step when the one before is done")
+    _add_protection_options(parser.add_argument_group("protection of what lies in Redis"))
     _add_adapter_options(parser.add_argument_group("adapters"))
     return parser
+
+
+def _add_protection_options(group: argparse._ActionsContainer) -> None:
+    """The same as the fronts have, by the same names in the environment."""
+    group.add_argument(
+        "--signing-keys",
+        metavar="FILE",
+        default=os.environ.get("MIAO_SIGNING_KEYS", ""),
+        help="run only jobs that a front has signed with one of these keys",
+    )
+    group.add_argument(
+        "--encryption-keys",
+        metavar="FILE",
+        default=os.environ.get("MIAO_ENCRYPTION_KEYS", ""),
+        help="encrypt outputs, and read prompts that are encrypted, with these keys",
+    )
+    group.add_argument(
+        "--encryption",
+        choices=list(Encryption),
+        default=os.environ.get("MIAO_ENCRYPTION") or Encryption.REQUIRE.value,
+        help="with keys: encrypt and read nothing else, read also what was written before, or "
+        "only read what others encrypt",
+    )
 
 
 def _add_adapter_options(group: argparse._ActionsContainer) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from miao_queue.protection import UNPROTECTED, Protection
 from miao_queue.telemetry.logs import LogSettings
 from miao_worker.engine.config import EngineConfig
 
@@ -33,6 +34,7 @@ class WorkerSettings:
         last time while it ran alone, ends with an error.
     tool_format: how the model writes calls: a name of `tool_formats`, "none", or
         "auto" for what its chat template teaches.
+    protection: what guards prompts, outputs and jobs in Redis.
     metrics_listen: where Prometheus reads this worker's metrics; empty: nowhere.
     """
 
@@ -48,6 +50,7 @@ class WorkerSettings:
     adapter_folder: Path | None = None
     tool_format: str = "auto"
     metrics_listen: str = ""
+    protection: Protection = UNPROTECTED
     logs: LogSettings = field(default_factory=LogSettings)
 
     @property

@@ -1,4 +1,7 @@
-"""How a front's port may be used: its TLS, by what callers are known, and what is too open."""
+"""What a front's settings say of safety.
+
+Its TLS, by what callers are known, what is too open, and what guards Redis's content.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from redis.asyncio import Redis
 
 from miao_queue.key_ring import KeyRing, KeyRingError
+from miao_queue.protection import Protection
 from miao_service.auth.api_key_verifier import ApiKeyVerifier
 from miao_service.auth.api_keys import ApiKeyStore
 from miao_service.auth.authenticator import Authenticator, Verifier
@@ -33,6 +37,9 @@ class Access:
             self._peppers = KeyRing.read(path) if (path := settings.api_key_pepper) else None
             self._spiffe_map = SpiffeMap.read(path) if (path := settings.spiffe_tenants) else None
             self._key_sets = KeySetSource(place) if (place := settings.jwt_keys) else None
+            self.protection = Protection.read(
+                settings.encryption_keys, settings.encryption, settings.signing_keys
+            )
         except (TlsError, KeyRingError, SpiffeMapError, KeySetError) as error:
             raise SettingsError(str(error)) from None
         self._jwt_rules = _jwt_rules(settings) if self._key_sets else None
