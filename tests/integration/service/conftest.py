@@ -136,11 +136,11 @@ class ScriptedWorker:
         claimed.token_ids[claimed.tokens :] = tokens.token_ids
         digest = events.digest(claimed.token_ids)
         event = events.tokens(end, claimed.record.attempt, tokens, digest)
-        code, _ = self._append(
+        reply = self._append(
             args=[claimed.generation_id, claimed.owner, claimed.tokens, end, event]
         )
         claimed.tokens = end
-        return int(code)
+        return int(reply[1]) if reply else 0
 
     def finish(self, claimed: Claimed, reason: pb.FinishReason = pb.FINISH_REASON_STOP) -> None:
         finished = records.finished_message(
