@@ -94,7 +94,7 @@ class Fleet:
         worker_program: list[str] | None = None,
     ) -> None:
         """`worker_program`: another one in place of miao_worker, with its options."""
-        port, *ports = [_free_port() for _ in range(1 + fronts)]
+        port, *ports = [free_port() for _ in range(1 + fronts)]
         self.redis_url = f"redis://127.0.0.1:{port}/0"
         self.targets = [f"127.0.0.1:{each}" for each in ports]
         redis = [redis_program(), "--port", str(port), "--dir", str(folder), "--save", ""]
@@ -133,7 +133,7 @@ def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

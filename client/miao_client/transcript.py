@@ -10,6 +10,18 @@ from miao_client.tools import ToolCall, ToolCallDelta
 
 
 @dataclass(slots=True)
+class _Call:
+    """A call and the pieces of its arguments: joined at the end, not at each of them."""
+
+    id: str
+    name: str
+    arguments: list[str] = field(default_factory=list)
+
+    def told(self) -> ToolCall:
+        return ToolCall(self.id, self.name, "".join(self.arguments))
+
+
+@dataclass(slots=True)
 class _Part:
     """The chunks of the prompt, or of one answer."""
 
@@ -17,7 +29,7 @@ class _Part:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: list[_Call] = field(default_factory=list)
 
     def add(self, chunk: Chunk) -> None:
         self.texts.append(chunk.text)
@@ -35,17 +47,14 @@ class _Part:
             tuple(self.token_ids),
             tuple(self.logprobs),
             "".join(self.reasoning),
-            tuple(self.calls),
+            tuple(call.told() for call in self.calls),
         )
 
     def _add_call(self, delta: ToolCallDelta) -> None:
         """Calls come one after the other; one that began before the stream has no name here."""
         if delta.name or not self.calls:
-            self.calls.append(ToolCall(delta.id, delta.name, delta.arguments_json))
-        else:
-            call = self.calls[-1]
-            arguments = call.arguments_json + delta.arguments_json
-            self.calls[-1] = ToolCall(call.id, call.name, arguments)
+            self.calls.append(_Call(delta.id, delta.name))
+        self.calls[-1].arguments.append(delta.arguments_json)
 
 
 class Transcript:

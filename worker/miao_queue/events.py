@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1.generation_service_pb2 import GenerateResponse
@@ -101,35 +102,55 @@ def after(payload: bytes, sequence_number: int) -> bytes | None:
 
 def output(payloads: Iterable[bytes]) -> pb.Output:
     """All that a journal's entries say together."""
-    answers: dict[int, pb.Saying] = {}
-    result = pb.Output()
+    prompt, answers = _Said(), defaultdict[int, _Said](_Said)
     for payload in payloads:
         tokens = decode(payload).tokens
-        if not tokens.token_ids:
-            continue
-        saying = result.prompt
-        if not tokens.is_prompt:
-            saying = answers.setdefault(tokens.answer_index, pb.Saying())
-        saying.text += tokens.text
-        saying.token_ids.extend(tokens.token_ids)
-        _add_parts(saying, tokens.parts)
-    first = answers.pop(0, pb.Saying())
-    result.text = first.text
-    result.token_ids.extend(first.token_ids)
-    result.reasoning = first.reasoning
-    result.tool_calls.extend(first.tool_calls)
-    result.others.extend(answers[index] for index in sorted(answers))
-    return result
+        if tokens.token_ids:
+            (prompt if tokens.is_prompt else answers[tokens.answer_index]).add(tokens)
+    first = answers.pop(0, _Said()).saying()
+    return pb.Output(
+        text=first.text,
+        token_ids=first.token_ids,
+        reasoning=first.reasoning,
+        tool_calls=first.tool_calls,
+        prompt=prompt.saying() if prompt.token_ids else None,
+        others=[answers[index].saying() for index in sorted(answers)],
+    )
 
 
-def _add_parts(saying: pb.Saying, parts: Iterable[pb.Part]) -> None:
-    for part in parts:
-        saying.reasoning += part.reasoning
-        if part.HasField("tool_call"):
-            delta = part.tool_call
-            if delta.index == len(saying.tool_calls):
-                saying.tool_calls.add(id=delta.id, name=delta.name)
-            saying.tool_calls[delta.index].arguments_json += delta.arguments_json
+@dataclass(slots=True)
+class _Said:
+    """The pieces of one answer: joined at the end, for a text that grows is copied each time."""
+
+    texts: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[pb.ToolCall] = field(default_factory=list)
+    arguments: list[list[str]] = field(default_factory=list)  # of each call
+
+    def add(self, tokens: pb.Tokens) -> None:
+        self.texts.append(tokens.text)
+        self.token_ids.extend(tokens.token_ids)
+        for part in tokens.parts:
+            self.reasoning.append(part.reasoning)
+            if part.HasField("tool_call"):
+                self._add_call(part.tool_call)
+
+    def _add_call(self, delta: pb.ToolCallDelta) -> None:
+        if delta.index == len(self.calls):
+            self.calls.append(pb.ToolCall(id=delta.id, name=delta.name))
+            self.arguments.append([])
+        self.arguments[delta.index].append(delta.arguments_json)
+
+    def saying(self) -> pb.Saying:
+        for call, arguments in zip(self.calls, self.arguments, strict=True):
+            call.arguments_json = "".join(arguments)
+        return pb.Saying(
+            text="".join(self.texts),
+            token_ids=self.token_ids,
+            reasoning="".join(self.reasoning),
+            tool_calls=self.calls,
+        )
 
 
 def _drop_tokens(tokens: pb.Tokens, count: int) -> None:

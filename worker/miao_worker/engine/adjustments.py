@@ -79,14 +79,17 @@ class Adjustment:
         self._num_counted = len(tokens)
 
     def _penalise_(self, logits: Tensor, counts: Tensor) -> None:
+        # Each of these operations goes over the whole vocabulary: only what is asked for.
         params = self._sequence.sampling
-        said = counts > 0
         if params.repetition_penalty != 1:
             penalty = params.repetition_penalty
             lowered = torch.where(logits < 0, logits * penalty, logits / penalty)
-            logits.copy_(torch.where(said | self._in_prompt, lowered, logits))
-        logits.sub_(counts, alpha=params.frequency_penalty)
-        logits.sub_(said.float(), alpha=params.presence_penalty)
+            known = self._in_prompt.logical_or(counts)
+            torch.where(known, lowered, logits, out=logits)
+        if params.frequency_penalty:
+            logits.sub_(counts, alpha=params.frequency_penalty)
+        if params.presence_penalty:
+            logits.sub_(counts.clamp(max=1), alpha=params.presence_penalty)
 
     def _indices(self, token_ids: Items[int]) -> Tensor:
         return upload(np.array(token_ids, dtype=np.int64), self._counts.device)
