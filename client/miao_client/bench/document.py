@@ -81,5 +81,6 @@ def _record(record: Record, begin: float) -> dict[str, Any]:
         "cached_input_tokens": record.cached_input_tokens,
         "output_tokens": record.output_tokens,
         "attempts": record.attempts,
+        "refusals": record.refusals,
         "failure": record.failed.kind if record.failed else None,
     }

@@ -50,6 +50,8 @@ class Metrics:
     failures: dict[str, int]  # by status code
     failure_messages: dict[str, str]  # the first of each status code
     recovered: int  # completed, though a worker failed on the way
+    refusals: int  # after which a request was sent again
+    came_back: int  # completed, though they had been refused
     input_tokens: int
     cached_input_tokens: int
     output_tokens: int
@@ -82,6 +84,8 @@ def summarize(records: Sequence[Record], slo: Slo) -> Metrics:
         failures=dict(Counter(each.kind for each in failed).most_common()),
         failure_messages={each.kind: each.message for each in reversed(failed)},
         recovered=sum(record.attempts > 1 for record in completed),
+        refusals=sum(record.refusals for record in records),
+        came_back=sum(record.refusals > 0 for record in completed),
         input_tokens=inputs,
         cached_input_tokens=sum(record.cached_input_tokens for record in completed),
         output_tokens=outputs,

@@ -41,6 +41,7 @@ class Record:
     input_tokens: int = 0
     cached_input_tokens: int = 0  # which the service had computed before
     queued_seconds: float | None = None  # until a worker took it, as the service says
+    refusals: int = 0  # after which it was sent again
     attempts: int = 1  # of workers: above 1 when one failed and another went on
 
     @property

@@ -7,13 +7,17 @@ import math
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from random import random
 
 from miao_client.aio.client import AsyncClient
 from miao_client.bench.plan import Planned
 from miao_client.bench.records import Failed, Record, finished
 from miao_client.bench.settings import Settings
 from miao_client.bench.workload import Request
-from miao_client.errors import GenerationFailedError, MiaoError
+from miao_client.errors import BusyError, GenerationFailedError, MiaoError
+
+_FIRST_BACKOFF_SECONDS, _MOST_BACKOFF_SECONDS = 0.1, 5.0
 
 clock = time.perf_counter
 
@@ -68,6 +72,22 @@ class Runner:
         self._ended(record)
 
     async def _observe(self, request: Request, intended: float, sent: float) -> Record:
+        """Send until it is not refused, or the patience is over."""
+        refusals = 0
+        while True:
+            record, refused = await self._answer(request, intended, sent)
+            if refused is None:
+                return replace(record, refusals=refusals)
+            wait = _wait_after(refused, refusals)
+            if clock() + wait - sent > self._settings.wait_when_busy:
+                return replace(record, refusals=refusals)
+            refusals += 1
+            await asyncio.sleep(wait)
+
+    async def _answer(
+        self, request: Request, intended: float, sent: float
+    ) -> tuple[Record, BusyError | None]:
+        """What came of one sending, and the refusal where it was one."""
         settings = self._settings
         times, sizes = array("d"), array("I")
         try:
@@ -83,9 +103,19 @@ class Runner:
                     times.append(clock())
                     sizes.append(len(chunk.token_ids))
                 ended = clock()
-                return finished(await stream.result(), intended, sent, ended, times, sizes)
+                result = await stream.result()
+                return finished(result, intended, sent, ended, times, sizes), None
         except MiaoError as error:
-            return Record(intended, sent, clock(), times, sizes, failed=_failed(error))
+            record = Record(intended, sent, clock(), times, sizes, failed=_failed(error))
+            return record, error if isinstance(error, BusyError) else None
+
+
+def _wait_after(refused: BusyError, refusals: int) -> float:
+    """Seconds until the next try: what the service says, else longer each time, with jitter."""
+    if refused.retry_after is not None:
+        return refused.retry_after
+    most = min(_MOST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(refusals, 16))
+    return most * random()  # noqa: S311
 
 
 def _failed(error: MiaoError) -> Failed:

@@ -50,6 +50,7 @@ class Settings:
     ignore_eos: bool = False
     temperature: float | None = None
     timeout: float | None = None
+    wait_when_busy: float = 0.0  # seconds in which a refused request comes back
     seed: int = 0
     slo: Slo = Slo()
 
@@ -64,6 +65,11 @@ class Settings:
         at_least("--input-tokens", self.input_tokens, 1)
         at_least("--output-tokens", self.output_tokens, 1)
         above_zero("--duration", self.duration)
+        if not 0 <= self.wait_when_busy < math.inf:
+            raise SettingsError(
+                "--wait-when-busy must be a number of seconds, 0 or more, "
+                f"not {self.wait_when_busy:g}."
+            )
         for name, limit in self.slo.stated.items():
             above_zero(f"--slo-{name}", limit)
         for load in self.loads:

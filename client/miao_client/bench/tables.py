@@ -104,6 +104,8 @@ def _rates(found: Metrics) -> str:
         share = found.good / (found.completed + found.failed)
         limits = ", ".join(f"{name} {limit:g} s" for name, limit in found.slo.items())
         parts.append(f"goodput {found.goodput:.2f} requests/s ({share:.0%} within {limits})")
+    if found.refusals:
+        parts.append(f"{found.refusals} refusals, {found.came_back} completed after one")
     if found.recovered:
         parts.append(f"{found.recovered} recovered from a worker's failure")
     return " · ".join(parts)

@@ -100,6 +100,14 @@ def bench(
         float | None,
         typer.Option(help="Seconds that a request may take.", rich_help_panel=_REQUESTS),
     ] = None,
+    wait_when_busy: Annotated[
+        float,
+        typer.Option(
+            help="Seconds in which a refused request comes back, when the service says to. "
+            "Default: a refusal is a failure.",
+            rich_help_panel=_REQUESTS,
+        ),
+    ] = 0.0,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -169,6 +177,7 @@ def bench(
             ignore_eos=ignore_eos,
             temperature=temperature,
             timeout=timeout,
+            wait_when_busy=wait_when_busy,
             seed=seed,
             slo=Slo(ttft=slo_ttft, itl=slo_itl, tpot=slo_tpot, e2e=slo_e2e),
         )

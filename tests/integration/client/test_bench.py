@@ -15,6 +15,8 @@ from xml.etree import ElementTree
 import grpc
 import pytest
 from click.testing import Result
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2
 from typer.testing import CliRunner
 
 from miao.v1 import generation_pb2 as pb
@@ -204,3 +206,30 @@ def test_ctrl_c_reports_what_was_measured_and_cancels_what_runs(
     assert report["interrupted"]
     (point,) = report["points"]
     assert (point["completed"], point["unfinished"]) == (1, 1)
+
+
+def test_a_refused_request_comes_back_when_the_service_says_and_is_counted(
+    service: Any, bench: Bench
+) -> None:
+    retry = error_details_pb2.RetryInfo(retry_delay=Duration(nanos=50_000_000))
+    full = service.Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "The queue is full.", retry)
+    service.script("Generate", full, full, service.answer("a"), service.answer("b"))
+    result = bench("-c", "1", "--requests", "2", "--wait-when-busy", "30", "--json", "out.json")
+    assert result.exit_code == 0, result.stderr
+    (point,) = figures()["points"]
+    assert (point["completed"], point["failed"]) == (2, 0)
+    assert (point["refusals"], point["came_back"]) == (2, 1)
+    assert point["e2e"]["max"] >= 0.1  # what it waited counts
+    assert "2 refusals, 1 completed after one" in result.stdout
+
+
+def test_a_request_that_would_come_back_too_late_has_failed(service: Any, bench: Bench) -> None:
+    retry = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=60))
+    soon = service.Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "The queue is full.")
+    late = service.Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "The queue is full.", retry)
+    service.script("Generate", soon, late, service.answer("a"))
+    result = bench("-c", "1", "--requests", "2", "--wait-when-busy", "30", "--json", "out.json")
+    assert result.exit_code == 0, result.stderr
+    (point,) = figures()["points"]
+    assert (point["completed"], point["failures"]) == (1, {"RESOURCE_EXHAUSTED": 1})
+    assert (point["refusals"], point["came_back"]) == (1, 0)

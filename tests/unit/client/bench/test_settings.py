@@ -35,6 +35,10 @@ NONE = "Say the load: exactly one of --concurrency, --rate or --arrivals."
             {"slo": Slo(tpot=-1.0)},
             "--slo-tpot must be a number of seconds above 0, not -1.",
         ),
+        (
+            {"wait_when_busy": -1.0},
+            "--wait-when-busy must be a number of seconds, 0 or more, not -1.",
+        ),
         ({"loads": (Closed(0),)}, "--concurrency must be from 1 to 10,000, not 0."),
         ({"loads": (Closed(10_001),)}, "--concurrency must be from 1 to 10,000, not 10001."),
         (
