@@ -6,7 +6,11 @@
 The drift is that of the bundled model on documents as its training draws them, from a seed
 of their own: the perplexity of what it was trained to say, and how often its likeliest token
 is bfloat16's. Sizes and times are those of a larger model with random weights, in the engine
-alone, steps of all schemes in turns. A pruned model computes as long as a whole one.
+alone: each scheme beside bfloat16, step by step in turns, and the table has the ratio. A
+pruned model computes as long as a whole one.
+
+A scheme that the JSON has speeds of is not timed again, so an interrupted run goes on where it
+was; `--schemes int8 int4-weight` times those, again or not. Half a minute for each.
 """
 
 from __future__ import annotations
@@ -50,11 +54,20 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "prune 0.5": {"prune": "0.5"},
     "prune 0.3": {"prune": "0.3"},
 }
-TIMED = ("bfloat16", "int8", "int8-weight", "int4-weight", "KV cache int8")
+TIMED = (
+    *("float32", "int8", "int8-weight", "int4-weight"),
+    *("KV cache int8", "int8, KV cache int8", "int4-weight, KV cache int8"),
+)
 _MAX_TOKENS = 512
 _LONG = (16, 4096)  # sequences and tokens of each
 _PREFILLED = 1024
+_CACHE_BYTES = 1 << 30
 _MARKS = ("<!-- table -->\n", "<!-- end of table -->\n")
+
+
+def _write(path: Path | None, result: dict[str, Any]) -> None:
+    if path:
+        path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -71,11 +84,14 @@ def main() -> None:
         result |= json.loads(arguments.output.read_text())
     if "drift" in arguments.parts:
         result |= _all_drifts(arguments.documents)
+    _write(arguments.output, result)
     if "speed" in arguments.parts:
-        result["machine"] = describe_machine()
-        result["speed"] = _speed(arguments)
-    if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+        speeds = result.setdefault("speed", {})
+        for name in arguments.schemes or [each for each in TIMED if each not in speeds]:
+            result["machine"] = describe_machine()
+            speeds[name] = _speed(name, arguments)
+            print(name, json.dumps(speeds[name]), flush=True)
+            _write(arguments.output, result)
     table = _table(result)
     print(table)
     if arguments.docs:
@@ -143,35 +159,38 @@ def _sequence(token_ids: list[int], blocks: list[int], row: int) -> Sequence:
 # ---- size and speed
 
 
-def _speed(arguments: argparse.Namespace) -> dict[str, Any]:
-    """By scheme: bytes, and medians of milliseconds."""
+def _speed(scheme: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Of the scheme and of bfloat16 beside it: bytes, and medians of milliseconds."""
     path = Path(arguments.model)
     folder = str(path if path.is_dir() else ensure_model(arguments.model))
     engines = {}
-    for name in TIMED:
+    for name in ("bfloat16", scheme):
         config = EngineConfig(
-            folder, device="cpu", cache_bytes=1 << 30, prefix_cache=False, **SCHEMES[name]
+            folder, device="cpu", cache_bytes=_CACHE_BYTES, prefix_cache=False, **SCHEMES[name]
         )
         engines[name] = Engine(config)
     rows: dict[str, Any] = {name: _sizes(engine) for name, engine in engines.items()}
-    for name in TIMED:
-        rows[name]["decode_ms"] = {}
     for batch in arguments.batch:
         for name, milliseconds in _decode(engines, batch, arguments.steps).items():
-            rows[name]["decode_ms"][str(batch)] = milliseconds
+            rows[name].setdefault("decode_ms", {})[str(batch)] = milliseconds
     for name, milliseconds in _prefill(engines).items():
         rows[name]["prefill_ms"] = milliseconds
-    for name in ("bfloat16", "KV cache int8"):
-        rows[name]["long_ms"] = _long(engines.pop(name)._runner, arguments.steps // 2)
+    runners = {name: engine._runner for name, engine in engines.items()}
+    for name, milliseconds in _long(runners, max(3, arguments.steps // 3)).items():
+        rows[name]["long_ms"] = milliseconds
     return rows
 
 
 def _sizes(engine: Engine) -> dict[str, Any]:
-    decoder = engine._runner._decoder  # type: ignore[attr-defined]
-    linears = [getattr(layer, name) for layer in decoder.layers
-               for name in ("qkv", "output", "gate_up", "down")]  # fmt: skip
-    weight_bytes = sum(linear.weight_bytes for linear in (*linears, decoder.head))
-    return {"weight_bytes": weight_bytes, "cache_tokens_per_gib": engine.token_capacity}
+    runner: Any = engine._runner
+    if hasattr(runner, "_decoder"):
+        names = ("qkv", "output", "gate_up", "down")
+        layers = [getattr(layer, name) for layer in runner._decoder.layers for name in names]
+        weight_bytes = sum(linear.weight_bytes for linear in (*layers, runner._decoder.head))
+    else:  # no kernels for it
+        weight_bytes = sum(x.numel() * x.element_size() for x in runner._model.parameters())
+    tokens = engine.token_capacity * (1 << 30) // _CACHE_BYTES
+    return {"weight_bytes": weight_bytes, "cache_tokens_per_gib": tokens}
 
 
 def _request(key: str, num_tokens: int, new_tokens: int) -> SequenceRequest:
@@ -205,22 +224,30 @@ def _prefill(engines: dict[str, Engine]) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def _long(runner: Any, count: int) -> float:
+def _long(runners: dict[str, Any], count: int) -> dict[str, float]:
     """A decode step of long sequences, whose keys and values are made up."""
-    for layer in runner._pool.layers:
-        for x in runner._pool.tensors(layer):
-            x.random_(-99, 99) if x.dtype == torch.int8 else x.normal_()
-        for x in runner._pool.scales(layer) or ():
-            x.fill_(0.01)
     num_sequences, length = _LONG
     width = length // 16
-    batch = Batch(
-        decodes=[
-            _sequence([7] * length, list(range(i * width, (i + 1) * width)), row=i)
-            for i in range(num_sequences)
-        ]
-    )
-    return statistics.median(_milliseconds(lambda: runner.run(batch)) for _ in range(count))
+    steps = {}
+    for name, runner in runners.items():
+        _make_up(runner._pool)
+        batch = Batch(
+            decodes=[
+                _sequence([7] * length, list(range(i * width, (i + 1) * width)), row=i)
+                for i in range(num_sequences)
+            ]
+        )
+        steps[name] = lambda runner=runner, batch=batch: runner.run(batch)
+    times = [{name: _milliseconds(step) for name, step in steps.items()} for _ in range(count)]
+    return {name: statistics.median(each[name] for each in times) for name in steps}
+
+
+def _make_up(pool: Any) -> None:
+    for layer in pool.layers:
+        for x in pool.tensors(layer):
+            x.random_(-99, 99) if x.dtype == torch.int8 else x.normal_()
+        for x in pool.scales(layer) or ():
+            x.fill_(0.01)
 
 
 def _milliseconds(call: Any) -> float:
@@ -233,25 +260,38 @@ def _milliseconds(call: Any) -> float:
 
 
 def _table(result: dict[str, Any]) -> str:
+    """Sizes, and times over those of bfloat16 in the same run; bfloat16's own in milliseconds."""
     heading = ["", "perplexity", "same token", "weights, MiB", "tokens in 1 GiB of cache",
-               "decode of 1, ms", "of 8", "of 32", f"of {_LONG[0]} with {_LONG[1]:,} each",
-               f"prefill of {_PREFILLED:,}, ms"]  # fmt: skip
+               "decode of 1", "of 8", "of 32", f"of {_LONG[0]} with {_LONG[1]:,} each",
+               f"prefill of {_PREFILLED:,}"]  # fmt: skip
     lines = [heading, ["---"] + ["--:"] * (len(heading) - 1)]
     for name in SCHEMES:
         drift = result.get("drift", {}).get(name)
-        speed = result.get("speed", {}).get(name, {})
         cells = [name]
         cells += [f"{drift['perplexity']:.4f}", f"{drift['agreement']:.1%}"] if drift else ["", ""]
-        cells.append(f"{speed['weight_bytes'] / 2**20:.0f}" if speed else "")
-        cells.append(f"{speed['cache_tokens_per_gib']:,}" if speed else "")
-        cells += [_cell(speed.get("decode_ms", {}).get(batch)) for batch in ("1", "8", "32")]
-        cells += [_cell(speed.get("long_ms")), _cell(speed.get("prefill_ms"))]
-        lines.append(cells)
+        lines.append(cells + _speed_cells(name, result.get("speed", {})))
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
-def _cell(milliseconds: float | None) -> str:
-    return "" if milliseconds is None else f"{milliseconds:.1f}"
+def _speed_cells(name: str, speeds: dict[str, Any]) -> list[str]:
+    if name == "bfloat16" and speeds:
+        rows = [pair["bfloat16"] for pair in speeds.values()]
+        medians = [statistics.median(each) for each in zip(*map(_times, rows), strict=True)]
+        return [*_size_cells(rows[0]), *(f"{each:.1f} ms" for each in medians)]
+    pair = speeds.get(name)
+    if pair is None:
+        return [""] * 7
+    ratios = zip(_times(pair[name]), _times(pair["bfloat16"]), strict=True)
+    return [*_size_cells(pair[name]), *(f"{own / reference:.2f}" for own, reference in ratios)]
+
+
+def _size_cells(row: dict[str, Any]) -> list[str]:
+    return [f"{row['weight_bytes'] / 2**20:.0f}", f"{row['cache_tokens_per_gib']:,}"]
+
+
+def _times(row: dict[str, Any]) -> list[float]:
+    return [*(row["decode_ms"][batch] for batch in ("1", "8", "32")),
+            row["long_ms"], row["prefill_ms"]]  # fmt: skip
 
 
 def _fill_in(page: Path, table: str) -> None:
@@ -266,6 +306,7 @@ def _arguments() -> argparse.Namespace:
     option("--parts", nargs="+", default=["drift", "speed"], choices=["drift", "speed"])
     option("--documents", type=int, default=300)
     option("--model", default="qwen2-0.5b", help="a shape of models.py, or a folder")
+    option("--schemes", nargs="+", choices=TIMED, help="to time; else those without speeds")
     option("--batch", type=int, nargs="+", default=[1, 8, 32])
     option("--steps", type=int, default=15)
     option("--threads", type=int, default=2)
