@@ -143,6 +143,7 @@ class StopTexts:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._longest = max(map(len, stops), default=0)
+        self._beginnings = {stop[:end] for stop in stops for end in range(1, len(stop))}
         self._held = ""
 
     def push(self, text: str) -> Piece:
@@ -166,7 +167,6 @@ class StopTexts:
 
     def _length_to_hold(self, text: str) -> int:
         for length in range(min(len(text), self._longest - 1), 0, -1):
-            tail = text[-length:]
-            if any(stop.startswith(tail) for stop in self._stops):
+            if text[-length:] in self._beginnings:
                 return length
         return 0

@@ -3,7 +3,7 @@
 In transformers' order: the bias, the repetition penalty (Keskar et al., CTRL, 2019:
 over prompt and output), the frequency and presence penalties (over the output), what
 must not be said, and stop tokens held back until the output is long enough. The counts grow by each
-new token, so a step costs the same however long the sequence is.
+new token, and only known tokens are penalised: a step costs what these are, not the vocabulary.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from miao_worker.engine.bans import Bans
 from miao_worker.engine.batch import Proposal
+from miao_worker.engine.known_tokens import KnownTokens
 from miao_worker.engine.sequence import Sequence
 from miao_worker.engine.transfer import upload
 
@@ -23,12 +24,12 @@ from miao_worker.engine.transfer import upload
 class Adjustment:
     """What one sequence needs to have its logits changed, kept from step to step."""
 
-    def __init__(self, sequence: Sequence, vocab_size: int, device: torch.device) -> None:
+    def __init__(self, sequence: Sequence, device: torch.device) -> None:
         params = sequence.sampling
         self._sequence = sequence
         self._num_counted = 0  # tokens of the sequence that the counts hold
-        self._in_prompt = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-        self._counts = torch.zeros(vocab_size, device=device)  # of the output's tokens
+        self._device = device
+        self._known = KnownTokens(device)
         self._counts_tokens = params.counts_tokens
         bias = dict(params.logit_bias)
         self._bias_ids = upload(np.array(list(bias), dtype=np.int64), device)
@@ -49,7 +50,7 @@ class Adjustment:
             logits.index_add_(0, self._bias_ids, self._bias)
         if self._counts_tokens:
             self._count()
-            self._penalise_(logits, self._counts_with(proposed))
+            self._penalise_(logits, *self._known.with_said(proposed))
         if len(self._banned):
             logits.index_fill_(0, self._banned, -torch.inf)
         completing = self._bans.completing(self._sequence.token_ids, proposed)
@@ -61,38 +62,30 @@ class Adjustment:
         if len(self._stops) and num_output_tokens < params.min_tokens:
             logits.index_fill_(0, self._stops, -torch.inf)
 
-    def _counts_with(self, proposed: Proposal) -> Tensor:
-        if not proposed:
-            return self._counts
-        output = self._indices(proposed)
-        return self._counts.index_add(0, output, torch.ones_like(output, dtype=torch.float32))
-
     def _count(self) -> None:
         tokens, begin = self._sequence.token_ids, self._num_counted
         if begin == len(tokens):
             return
         border = max(begin, self._sequence.num_prompt_tokens)
-        if begin < border:
-            self._in_prompt[self._indices(tokens[begin:border])] = True
-        output = self._indices(tokens[border:])
-        self._counts.index_add_(0, output, torch.ones_like(output, dtype=torch.float32))
+        self._known.add(tokens[begin:border], are_said=False)
+        self._known.add(tokens[border:], are_said=True)
         self._num_counted = len(tokens)
 
-    def _penalise_(self, logits: Tensor, counts: Tensor) -> None:
-        # Each of these operations goes over the whole vocabulary: only what is asked for.
+    def _penalise_(self, logits: Tensor, ids: Tensor, counts: Tensor) -> None:
+        """Shapes: ids and counts (known tokens,)."""
         params = self._sequence.sampling
+        values = logits.index_select(0, ids)
         if params.repetition_penalty != 1:
             penalty = params.repetition_penalty
-            lowered = torch.where(logits < 0, logits * penalty, logits / penalty)
-            known = self._in_prompt.logical_or(counts)
-            torch.where(known, lowered, logits, out=logits)
+            values = torch.where(values < 0, values * penalty, values / penalty)
         if params.frequency_penalty:
-            logits.sub_(counts, alpha=params.frequency_penalty)
+            values.sub_(counts, alpha=params.frequency_penalty)
         if params.presence_penalty:
-            logits.sub_(counts.clamp(max=1), alpha=params.presence_penalty)
+            values.sub_(counts.clamp(max=1), alpha=params.presence_penalty)
+        logits.index_copy_(0, ids, values)
 
     def _indices(self, token_ids: Items[int]) -> Tensor:
-        return upload(np.array(token_ids, dtype=np.int64), self._counts.device)
+        return upload(np.array(token_ids, dtype=np.int64), self._device)
 
 
 def adjusted(
@@ -110,6 +103,6 @@ def adjusted(
     for row in rows:
         sequence = sequences[row]
         if not isinstance(sequence.adjustment, Adjustment):
-            sequence.adjustment = Adjustment(sequence, logits.shape[1], logits.device)
+            sequence.adjustment = Adjustment(sequence, logits.device)
         sequence.adjustment.apply_(result[row], proposed[row] if proposed else ())
     return result

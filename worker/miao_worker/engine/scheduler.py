@@ -134,12 +134,17 @@ class Scheduler:
         self._blocks.trim(sequence)
 
     def _schedule_decodes(self, batch: Batch) -> None:
+        block_size, decodes = self._blocks.block_size, batch.decodes
         for sequence in list(self._running.values()):
-            if sequence.is_stopped or sequence.num_uncomputed_tokens != 1:
+            num_tokens = len(sequence.token_ids)
+            if sequence.is_stopped or num_tokens - sequence.num_computed_tokens != 1:
                 continue
-            if self._secure_block(sequence):
+            # In the midst of a block that it holds there is nothing to secure or publish.
+            if num_tokens % block_size > 1 and sequence.row is not None:
+                decodes.append(sequence)
+            elif self._secure_block(sequence):
                 self._blocks.publish(sequence, sequence.num_known_tokens)
-                batch.decodes.append(sequence)
+                decodes.append(sequence)
 
     def _secure_block(self, sequence: Sequence) -> bool:
         """Make room for the last token, at the cost of later sequences or of itself."""
@@ -158,6 +163,8 @@ class Scheduler:
         self.num_preemptions += 1
 
     def _continue_prefills(self, batch: Batch, budget: int) -> int:
+        if len(batch.decodes) == len(self._running):
+            return budget
         for sequence in self._running.values():
             if budget and sequence.num_uncomputed_tokens > 1 and not sequence.is_stopped:
                 budget = self._schedule_chunk(batch, sequence, budget)
