@@ -37,6 +37,7 @@ from miao.v1 import generation_service_pb2 as rpc
 from miao_queue import connection, events, keys, records
 from miao_queue.cards import Presence
 from miao_queue.claims import Append, Claim, ClaimStore, Entry, QueueSource
+from miao_queue.protection import UNPROTECTED, Protection
 from miao_worker.bundled import bundled_model_path
 from miao_worker.stack import redis_program
 
@@ -77,7 +78,7 @@ def read_streams(port: int, streams: int, results: Any) -> None:
 class PlayedWorker:
     """Claims what is submitted and writes tokens that say when they were written."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, protection: Protection = UNPROTECTED) -> None:
         redis = connection.connect(url)
         card = ModelCard(
             name=MODEL,
@@ -87,7 +88,7 @@ class PlayedWorker:
         )
         presence = Presence(redis, card, "played")
         presence.announce(600_000)
-        self._claims = ClaimStore(redis, "played", 600_000)
+        self._claims = ClaimStore(redis, "played", 600_000, protection)
         self._running: list[tuple[Claim, int]] = []
 
     def claim(self, count: int) -> None:
@@ -112,7 +113,7 @@ class PlayedWorker:
     def finish(self) -> None:
         for claim, tokens in self._running:
             finished = records.finished_message(
-                claim.record, pb.FINISH_REASON_LENGTH, self._claims.now_ms(), tokens=tokens
+                claim.record, pb.FINISH_REASON_LENGTH, self._claims.now_ms(), output_tokens=tokens
             )
             event = events.finished(tokens, 1, finished)
             self._claims.finish(claim, tokens, event, finished.SerializeToString(), 60)

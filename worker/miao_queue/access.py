@@ -1,0 +1,108 @@
+"""Who may do what in Redis: ACL users with the least rights that each kind of process needs.
+
+`python -m miao_queue.access` prints deploy/redis/users.acl. Redis looks at these rules within
+scripts too, command by command and key by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from miao_queue import keys
+
+_CONNECTING = ("auth", "hello", "ping", "select", "client|setname", "client|setinfo", "client|id")
+_SCRIPTS = ("eval", "evalsha", "script|load")
+
+# What the scripts call that admit, cancel and forget, and RQ's commands for a new job.
+_QUEUEING = (
+    *("hset", "hsetnx", "hdel", "hexists", "hget", "hmget", "hgetall", "hincrby", "hkeys", "hlen"),
+    *("zadd", "zrem", "zscore", "zcount", "zcard", "zrange", "zrangebyscore", "zrevrange"),
+    *("zrevrank", "zrevrangebyscore", "zremrangebyscore", "zincrby", "zmscore"),
+    *("sadd", "srem", "smembers", "sismember", "llen", "lrange", "lpush", "rpush", "lpop", "lrem"),
+    *("lindex", "xadd", "xrange", "xrevrange", "xread", "xlen", "exists", "del", "expire"),
+    *("pexpire", "expireat", "persist", "pttl", "ttl", "time", "set", "get"),
+)
+
+# What RQ's worker does besides: its registries, results, heartbeats and commands.
+_WORKING = (
+    *("info", "multi", "exec", "watch", "unwatch", "setex", "setnx", "incr", "incrby", "scard"),
+    *("hincrbyfloat", "hmset", "hsetnx", "zpopmin", "xdel", "xtrim", "subscribe", "unsubscribe"),
+    *("psubscribe", "publish", "type", "client|list"),
+)
+
+_EVERYBODYS = (
+    *(keys.generation("*"), keys.journal("*"), keys.LEASES, keys.WAITING, keys.tenant("*")),
+    *(keys.model("*"), keys.MODELS, keys.workers("*"), keys.bell("*"), keys.control("*")),
+    *("miao:line:*", "miao:turns:*", "miao:served:*", "miao:load:*", "miao:open:*"),
+    *("miao:spent:*", "miao:pace:*", "miao:holders:*", "miao:none"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of Redis. Patterns and commands as Redis's ACL names them."""
+
+    name: str
+    purpose: str
+    commands: tuple[str, ...]
+    patterns: tuple[str, ...]
+    channels: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """The user's line in a file of ACLs, which has to be given its password."""
+        rules = [
+            *("user", self.name, "on", f"#{self.name.upper()}_SHA256", "resetkeys"),
+            *(f"~{pattern}" for pattern in self.patterns),
+            "resetchannels",
+            *(f"&{channel}" for channel in self.channels),
+            "-@all",
+            *(f"+{command}" for command in dict.fromkeys(self.commands)),
+        ]
+        return " ".join(rules)
+
+
+USERS = (
+    User(
+        "miao-front",
+        "fronts; they read API keys and note their use",
+        (*_CONNECTING, *_SCRIPTS, *_QUEUEING, "wait", "waitaof"),
+        (*_EVERYBODYS, keys.front("*"), keys.api_key("*"), "rq:*"),
+    ),
+    User(
+        "miao-worker",
+        "workers; they see no API keys",
+        (*_CONNECTING, *_SCRIPTS, *_QUEUEING, *_WORKING),
+        (*_EVERYBODYS, "miao:reaper", "rq:*"),
+        ("rq:*",),
+    ),
+    User(
+        "miao-keys",
+        "`miao keys`; it sees nothing but API keys",
+        (
+            *(*_CONNECTING, *_SCRIPTS, "multi", "exec", "hset", "hsetnx", "hgetall", "exists"),
+            *("sadd", "srem", "smembers", "pttl", "pexpire", "pexpireat"),
+        ),
+        (keys.API_KEYS, keys.api_key("*")),
+    ),
+)
+
+_HEADING = """\
+# Users of Redis for Miao. Written by `python -m miao_queue.access`; do not edit.
+#
+# Put the SHA-256 of each user's password in the place of its NAME_SHA256, such as from
+#     printf %s "$PASSWORD" | sha256sum
+# and name the file in redis.conf or valkey.conf: aclfile /etc/redis/users.acl
+# The default user is off: whoever administers Redis needs a user of their own.
+"""
+
+
+def file_text(users: Iterable[User] = USERS) -> str:
+    """The file of ACLs."""
+    parts = [_HEADING, "user default off nopass ~* &* +@all\n"]
+    parts += [f"# {user.purpose}\n{user.line()}\n" for user in users]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(file_text(), end="")
