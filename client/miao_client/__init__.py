@@ -60,6 +60,7 @@ from miao_client.results import (
 )
 from miao_client.sync.client import Client
 from miao_client.sync.stream import GenerationStream
+from miao_client.tls import Tls
 from miao_client.tools import Tool, ToolCall, ToolCallDelta, ToolChoice, tool
 from miao_client.understanding import ClassifyOptions, EmbedOptions, Overlong, RerankOptions
 from miao_client.understanding_results import (
@@ -135,6 +136,7 @@ __all__ = [
     "ScoredToken",
     "Task",
     "Timings",
+    "Tls",
     "TokenIds",
     "TokenLabel",
     "TokenLogprobs",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from miao_client.callers import ApiKey, Metadata
 from miao_client.errors import InvalidRequestError
 from miao_client.options import GenerateOptions, check_timeout
+from miao_client.tls import Tls
+from miao_client.tls import resolve as resolve_tls
 
 DEFAULT_TARGET = "localhost:50051"
 
@@ -26,6 +28,7 @@ class Settings:
     wait_when_busy: float = 0.0
     api_key: ApiKey | None = field(default=None, repr=False)
     metadata: tuple[tuple[str, str | bytes], ...] = field(default=(), repr=False)
+    tls: Tls | None = None
 
     @classmethod
     def resolve(
@@ -39,9 +42,10 @@ class Settings:
         wait_when_busy: float,
         api_key: ApiKey | None = None,
         metadata: Metadata = (),
+        tls: Tls | bool | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> Settings:
-        """Fill what no argument says from MIAO_TARGET, MIAO_MODEL, MIAO_TIMEOUT and MIAO_API_KEY.
+        """Fill what no argument says from the environment: MIAO_TARGET, MIAO_API_KEY and so on.
 
         Raises:
             InvalidRequestError: A setting has no sense.
@@ -71,6 +75,7 @@ class Settings:
             wait_when_busy=wait_when_busy,
             api_key=api_key,
             metadata=tuple(metadata),
+            tls=resolve_tls(tls, environ),
         )
 
     def changed(

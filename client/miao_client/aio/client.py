@@ -17,6 +17,7 @@ from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority, Trun
 from miao_client.prompts import Prompt, TokenIds
 from miao_client.settings import Settings
 from miao_client.stream_state import StreamState
+from miao_client.tls import Tls
 from miao_client.tools import Tool
 from miao_client.understanding import (
     ClassifyInputs,
@@ -48,6 +49,7 @@ class AsyncClient:
         wait_when_busy: Seconds to wait in all when the service is busy.
         api_key: The key or bearer token that each call shows.
         metadata: More gRPC metadata for each call.
+        tls: Files for TLS, or True for TLS by the public roots.
 
     Raises:
         InvalidRequestError: A setting has no sense.
@@ -70,6 +72,7 @@ class AsyncClient:
         wait_when_busy: float = 0.0,
         api_key: ApiKey | None = None,
         metadata: Metadata = (),
+        tls: Tls | bool | None = None,
     ) -> None:
         self.settings = Settings.resolve(
             target,
@@ -81,6 +84,7 @@ class AsyncClient:
             wait_when_busy=wait_when_busy,
             api_key=api_key,
             metadata=metadata,
+            tls=tls,
         )
         self._begin(AsyncTransport(self.settings))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import grpc
@@ -15,6 +16,7 @@ from miao_client.recovery import Recovery
 from miao_client.settings import Settings
 from miao_client.stream_state import NextCall
 from miao_client.targets import CHANNEL_OPTIONS, Targets
+from miao_client.tls import Tls
 
 _Answer = TypeVar("_Answer")
 
@@ -28,7 +30,9 @@ class AsyncTransport:
         self.settings = settings
         self._owns_channels = shared is None
         self._targets: Targets[grpc.aio.Channel] = (
-            shared._targets if shared else Targets(settings.targets, _connect)
+            shared._targets
+            if shared
+            else Targets(settings.targets, partial(_connect, settings.tls))
         )
 
     async def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:  # noqa: ASYNC109  # the deadline travels to the service
@@ -106,5 +110,7 @@ def cut_by_the_other_side() -> Failure:
     return CUT
 
 
-def _connect(target: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+def _connect(tls: Tls | None, target: str) -> grpc.aio.Channel:
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(target, tls.credentials(), options=CHANNEL_OPTIONS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import grpc
 
 from miao_client.targets import CHANNEL_OPTIONS
+from miao_client.tls import Tls
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _WHOLE_SERVER = b""
@@ -21,9 +22,13 @@ _STATES = {
 }
 
 
-def probe(target: str, timeout_seconds: float) -> str:
+def probe(target: str, timeout_seconds: float, tls: Tls | None = None) -> str:
     """The state of the front at this address, in a word or two."""
-    with grpc.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
+    if tls is None:
+        opened = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    else:
+        opened = grpc.secure_channel(target, tls.credentials(), options=CHANNEL_OPTIONS)
+    with opened as channel:
         check = channel.unary_unary(_CHECK, request_serializer=bytes, response_deserializer=bytes)
         try:
             return _STATES.get(check(_WHOLE_SERVER, timeout=timeout_seconds), "unknown")

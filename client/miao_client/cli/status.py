@@ -33,8 +33,10 @@ def register(app: typer.Typer) -> None:
 def status(target: arguments.Target = None, json: arguments.Json = False) -> None:
     """Show the health of the fronts, the models, and your recent generations."""
     with output.reporting(), Client(target) as client:
+        tls = client.settings.tls
         fronts = {
-            name: health.probe(name, _PROBE_TIMEOUT_SECONDS) for name in client.settings.targets
+            name: health.probe(name, _PROBE_TIMEOUT_SECONDS, tls)
+            for name in client.settings.targets
         }
         if set(fronts.values()) == {"unreachable"}:
             output.fail(f"No service answers at {', '.join(fronts)}.")

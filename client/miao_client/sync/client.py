@@ -18,6 +18,7 @@ from miao_client.settings import Settings
 from miao_client.stream_state import StreamState
 from miao_client.sync.stream import GenerationStream
 from miao_client.sync.transport import Transport
+from miao_client.tls import Tls
 from miao_client.tools import Tool
 from miao_client.understanding import (
     ClassifyInputs,
@@ -55,6 +56,8 @@ class Client:
         api_key: The key or bearer token that each call shows, or a function that
             returns one before each call. Else from MIAO_API_KEY.
         metadata: More gRPC metadata for each call.
+        tls: Files for TLS, or True for TLS by the public roots. Else from MIAO_TLS,
+            MIAO_TLS_ROOTS, MIAO_CLIENT_CERTIFICATE and MIAO_CLIENT_KEY; else without.
 
     Raises:
         InvalidRequestError: A setting has no sense.
@@ -77,6 +80,7 @@ class Client:
         wait_when_busy: float = 0.0,
         api_key: ApiKey | None = None,
         metadata: Metadata = (),
+        tls: Tls | bool | None = None,
     ) -> None:
         self.settings = Settings.resolve(
             target,
@@ -88,6 +92,7 @@ class Client:
             wait_when_busy=wait_when_busy,
             api_key=api_key,
             metadata=metadata,
+            tls=tls,
         )
         self._begin(Transport(self.settings))
 

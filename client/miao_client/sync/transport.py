@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import grpc
@@ -16,6 +17,7 @@ from miao_client.recovery import Recovery
 from miao_client.settings import Settings
 from miao_client.stream_state import NextCall
 from miao_client.targets import CHANNEL_OPTIONS, Targets
+from miao_client.tls import Tls
 
 _Answer = TypeVar("_Answer")
 
@@ -27,7 +29,9 @@ class Transport:
         self.settings = settings
         self._owns_channels = shared is None
         self._targets: Targets[grpc.Channel] = (
-            shared._targets if shared else Targets(settings.targets, _connect)
+            shared._targets
+            if shared
+            else Targets(settings.targets, partial(_connect, settings.tls))
         )
 
     def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:
@@ -100,5 +104,7 @@ class Transport:
 _OPTIONS = (*CHANNEL_OPTIONS, (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1))
 
 
-def _connect(target: str) -> grpc.Channel:
-    return grpc.insecure_channel(target, options=_OPTIONS)
+def _connect(tls: Tls | None, target: str) -> grpc.Channel:
+    if tls is None:
+        return grpc.insecure_channel(target, options=_OPTIONS)
+    return grpc.secure_channel(target, tls.credentials(), options=_OPTIONS)

@@ -21,6 +21,7 @@ from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao.v1 import model_service_pb2 as models
 from miao.v1.model_service_pb2_grpc import ModelServiceStub
+from miao_client import AsyncClient, Client, Tls, UnavailableError
 from miao_queue.key_ring import new_line
 from miao_service.auth import keys_cli
 from miao_service.front import running_front
@@ -206,3 +207,36 @@ async def test_a_front_beyond_this_machine_refuses_to_start_unless_told_so(redis
             "miao service: --listen 0.0.0.0:0 is beyond this machine, and anyone could call"
         )
         assert len(said.splitlines()) == 1
+
+
+async def test_the_sdk_shows_certificates_and_trusts_the_roots_that_it_is_told(
+    redis_url: str, worker: Any, tmp_path: Path
+) -> None:
+    authority = Authority()
+    certificate, key = authority.server().write(tmp_path, "server")
+    roots = str(tmp_path / "roots")
+    (tmp_path / "roots").write_bytes(authority.pem)
+    (tmp_path / "others").write_bytes(Authority().pem)
+    shown, held = authority.client(None).write(tmp_path, "client")
+    settings = ServiceSettings(
+        listen="127.0.0.1:0",
+        redis_url=redis_url,
+        drain_seconds=0.2,
+        tls_certificate=certificate,
+        tls_key=key,
+        tls_client_roots=roots,
+    )
+    async with running_front(settings) as (_, port):
+        target = f"localhost:{port}"
+
+        def through_threads() -> list[str]:
+            with Client(target, tls=Tls(roots, shown, held)) as client:
+                return [model.name for model in client.models()]
+
+        assert await asyncio.to_thread(through_threads) == ["tiny"]
+        async with AsyncClient(target, tls=Tls(roots, shown, held)) as client:
+            assert [model.name for model in await client.models()] == ["tiny"]
+        for wrong in (Tls(roots), Tls(str(tmp_path / "others"), shown, held), False):
+            async with AsyncClient(target, tls=wrong, connect_timeout=0.0) as client:
+                with pytest.raises(UnavailableError):
+                    await client.models()
