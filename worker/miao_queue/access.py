@@ -34,8 +34,8 @@ _WORKING = (
 _EVERYBODYS = (
     *(keys.generation("*"), keys.journal("*"), keys.LEASES, keys.WAITING, keys.tenant("*")),
     *(keys.model("*"), keys.MODELS, keys.workers("*"), keys.bell("*"), keys.control("*")),
-    *("miao:line:*", "miao:turns:*", "miao:served:*", "miao:load:*", "miao:open:*"),
-    *("miao:spent:*", "miao:pace:*", "miao:holders:*", "miao:none"),
+    *(keys.line("*", "*"), keys.turns("*"), keys.served("*"), keys.load("*"), keys.pace("*")),
+    *(keys.open_generations("*", "*"), keys.spent("*", "*"), "miao:holders:*", "miao:none"),
 )
 
 
@@ -87,21 +87,11 @@ USERS = (
     ),
 )
 
-_HEADING = """\
-# Users of Redis for Miao. Written by `python -m miao_queue.access`; do not edit.
-#
-# Put the SHA-256 of each user's password in the place of its NAME_SHA256, such as from
-#     printf %s "$PASSWORD" | sha256sum
-# and name the file in redis.conf or valkey.conf: aclfile /etc/redis/users.acl
-# The default user is off: whoever administers Redis needs a user of their own.
-"""
-
 
 def file_text(users: Iterable[User] = USERS) -> str:
-    """The file of ACLs."""
-    parts = [_HEADING, "user default off nopass ~* &* +@all\n"]
-    parts += [f"# {user.purpose}\n{user.line()}\n" for user in users]
-    return "\n".join(parts)
+    """The file of ACLs; Redis allows no comments in it. The user of old is off."""
+    lines = ["user default off nopass sanitize-payload ~* &* +@all", *(u.line() for u in users)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 if __name__ == "__main__":
