@@ -20,4 +20,5 @@ def test_those_that_would_end_what_is_banned(
     for token in range(3):
         text = [*tokens, token]
         ends = any(text[-len(each) :] == each for each in banned)
-        assert bans.forbid(before, proposed, token) == ends
+        assert (token in bans.always or token in bans.completing(before, proposed)) == ends
+        assert not ends or bans.are_in(before, (*proposed, token))

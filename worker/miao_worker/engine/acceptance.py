@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
+from dataclasses import dataclass
 
 from miao_worker.engine.batch import Batch, ModelRunner, Prefill, Proposal
 from miao_worker.engine.block_manager import BlockManager
 from miao_worker.engine.guidance.guidance import guide_fault
 from miao_worker.engine.guidance.guide import GuideError
-from miao_worker.engine.sampler import SampledToken
+from miao_worker.engine.sampler import Drawn, SampledToken
 from miao_worker.engine.scheduler import Scheduler
 from miao_worker.engine.sequence import Sequence
 from miao_worker.engine.speculation.speculator import Speculator
@@ -16,6 +17,29 @@ from miao_worker.engine.speculation.verification import valid_samples
 from miao_worker.engine.types import FinishReason, SequenceOutput, TokenLogprobs
 
 _NOT_FINITE = "the model's output was not finite"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What was drawn in a row of a step."""
+
+    drawn: Drawn | None
+    row: int
+    sample: SampledToken
+
+    @property
+    def token_id(self) -> int | None:
+        return self.sample.token_id
+
+    def chosen(self, sequence: Sequence) -> SampledToken:
+        """What the sequence says: what was drawn, or what completes its form in time."""
+        token_id = self.sample.token_id
+        if token_id is None or sequence.guide is None or self.drawn is None:
+            return self.sample
+        wanted = sequence.guide.choose(token_id)
+        if wanted == token_id:
+            return self.sample
+        return self.drawn.replaced(self.row, self.sample, wanted)
 
 
 class Acceptance:
@@ -34,16 +58,20 @@ class Acceptance:
         self._speculator = speculator
         self._max_model_length = runner.max_model_length
 
-    def accept_all(self, batch: Batch, samples: list[SampledToken]) -> list[SequenceOutput]:
-        """What a step brought: `samples` are those of its rows, in their order."""
+    def accept_all(
+        self, batch: Batch, samples: list[SampledToken], drawn: Drawn | None
+    ) -> list[SequenceOutput]:
+        """What a step brought: `samples` are those of its rows, in their order, of `drawn`."""
         if not batch.proposals:
-            pairs = zip(batch.sampled, samples, strict=True)
-            return [output for q, s in pairs if (output := self._accept(q, s)) is not None]
-        outputs, row = [], 0
+            rows = [_Row(drawn, row, sample) for row, sample in enumerate(samples)]
+            pairs = zip(batch.sampled, rows, strict=True)
+            return [output for q, r in pairs if (output := self._accept(q, r)) is not None]
+        outputs, first = [], 0
         for sequence, proposal in batch.yielding:
-            drawn = samples[row : row + 1 + len(proposal)]
-            row += len(drawn)
-            outputs.append(self._accept_verified(sequence, proposal, drawn))
+            end = first + 1 + len(proposal)
+            rows = [_Row(drawn, row, samples[row]) for row in range(first, end)]
+            outputs.append(self._accept_verified(sequence, proposal, rows))
+            first = end
         return outputs
 
     def accept_scores(
@@ -74,10 +102,11 @@ class Acceptance:
             num_cached_tokens=sequence.num_cached_tokens if is_first else None,
         )
 
-    def _accept(self, sequence: Sequence, sample: SampledToken) -> SequenceOutput | None:
+    def _accept(self, sequence: Sequence, row: _Row) -> SequenceOutput | None:
         """Take a row's token; None where the sequence had ended before it was drawn."""
-        if sequence.has_ended and sample.token_id is not None:
+        if sequence.has_ended and row.sample.token_id is not None:
             return None
+        sample = row.chosen(sequence)
         fault = _learn(sequence, sample)
         if fault is not None:
             return self._fail(sequence, fault)
@@ -89,21 +118,22 @@ class Acceptance:
         return _output(sequence, (sample,), reason)
 
     def _accept_verified(
-        self, sequence: Sequence, proposal: Proposal, drawn: Items[SampledToken]
+        self, sequence: Sequence, proposal: Proposal, rows: Items[_Row]
     ) -> SequenceOutput:
         taken: list[SampledToken] = []
         reason: FinishReason | None = None
-        for sample in valid_samples(proposal, drawn):
+        for row in valid_samples(proposal, rows):
+            sample = row.chosen(sequence)
             fault = _learn(sequence, sample)
             if fault is not None:
                 self._fail(sequence, fault)
                 return _output(sequence, taken, FinishReason.ERROR, fault)
             taken.append(sample)
             reason = sequence.finish_reason(self._max_model_length)
-            if reason is not None:
+            if reason is not None or sample.token_id != row.token_id:
                 break
         if proposal:
-            self._settle(sequence, len(taken) - 1, drawn[len(taken) :])
+            self._settle(sequence, len(taken) - 1, [row.sample for row in rows[len(taken) :]])
         if reason is not None:
             self.retire(sequence)
         return _output(sequence, taken, reason)

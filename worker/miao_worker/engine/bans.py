@@ -32,9 +32,14 @@ class Bans:
         candidates = self._after.get(last, ())
         return [each[-1] for each in candidates if _ends_in(token_ids, proposed, each[:-1])]
 
-    def forbid(self, token_ids: Items[int], proposed: Items[int], token_id: int) -> bool:
-        """Whether the token must not follow these tokens."""
-        return token_id in self.always or token_id in self.completing(token_ids, proposed)
+    def are_in(self, token_ids: Items[int], following: Items[int]) -> bool:
+        """Whether any of the tokens that follow would complete a sequence."""
+        if not (self.always or self._after):
+            return False
+        return any(
+            token_id in self.always or token_id in self.completing(token_ids, following[:at])
+            for at, token_id in enumerate(following)
+        )
 
 
 def _ends_in(token_ids: Items[int], proposed: Items[int], end: TokenSequence) -> bool:

@@ -165,7 +165,7 @@ class Engine:
         elif self._guidance is None:
             self._end_early(request.sequence_id, FinishReason.ERROR, _NO_GRAMMARS)
         else:
-            self._guidance.prepare(sequence, request.grammar)
+            self._guidance.prepare(sequence, request.grammar, self.max_model_length)
 
     def cancel(self, sequence_id: str) -> None:
         """Take a sequence out and free its blocks; nothing more is reported of it.
@@ -275,7 +275,7 @@ class Engine:
             flight.end()
         scores = flight.scores.collect() if flight.scores is not None else []
         brought = self._acceptance.accept_scores(scores)
-        brought += self._acceptance.accept_all(flight.batch, samples)
+        brought += self._acceptance.accept_all(flight.batch, samples, flight.drawn)
         if self._overlaps:
             self._acceptance.leave(flight.batch.sequences)
         self._learn(flight.batch, brought, self._clock() - flight.started)

@@ -8,7 +8,7 @@ top-k or top-p.
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,8 +49,18 @@ class _RandomRows:
 class Drawn:
     """Tokens that were drawn on the device, and are on their way to the host."""
 
-    def __init__(self, token_ids: Tensor, finite: Tensor, logprobs: LogprobTable | None) -> None:
-        """Shapes: token_ids (rows,) int64, finite (rows,) bool."""
+    def __init__(
+        self,
+        token_ids: Tensor,
+        finite: Tensor,
+        logprobs: LogprobTable | None,
+        logits: Tensor | None = None,
+    ) -> None:
+        """Shapes: token_ids (rows,) int64, finite (rows,) bool.
+
+        logits: the model's own, (rows, vocab), where `replaced` may be asked for others.
+        """
+        self._logits = logits
         self.token_ids = token_ids  # on the device; within the vocabulary, also of what is no token
         tables = () if logprobs is None else logprobs.tensors
         self._logprobs = logprobs
@@ -65,6 +75,14 @@ class Drawn:
             return [SampledToken(token_id) for token_id in chosen]
         logprobs = self._logprobs.read(chosen, tables)
         return [SampledToken(t, lp) for t, lp in zip(chosen, logprobs, strict=True)]
+
+    @torch.inference_mode()
+    def replaced(self, row: int, sample: SampledToken, token_id: int) -> SampledToken:
+        """A row's sample with another token; to be asked before the next step is launched."""
+        if sample.logprobs is None or self._logits is None:
+            return SampledToken(token_id)
+        logprob = torch.log_softmax(self._logits[row].float(), dim=-1)[token_id]
+        return SampledToken(token_id, replace(sample.logprobs, logprob=float(logprob)))
 
 
 class Sampler:
@@ -91,7 +109,8 @@ class Sampler:
         keeps = masks is not None and any(num is not None for num in wanted)
         scores = logits.clone() if keeps else logits
         token_ids, finite = self._draw(scores, sequences, proposed, masks)
-        return Drawn(token_ids, finite, LogprobTable.of(logits, token_ids, wanted))
+        table = LogprobTable.of(logits, token_ids, wanted)
+        return Drawn(token_ids, finite, table, logits if keeps else None)
 
     def sample(
         self,

@@ -130,12 +130,6 @@ def test_min_tokens_holds_the_end_back_while_more_is_allowed(make_babbler, ask, 
     assert short.text == "ok"
 
 
-def test_max_tokens_cuts_with_length(make_babbler, ask, say):
-    said = say(make_babbler(), ask("start: /[a-z]{50}/", max_tokens=5))
-    assert len(said.token_ids) == 5
-    assert said.reason is FinishReason.LENGTH
-
-
 def test_logprobs_are_of_the_models_own_distribution(make_babbler, ask, say):
     said = say(make_babbler(), ask('start: "x" "y"', num_logprobs=0))
     row = BabblingRunner()._noise[(31 * 7 + 3) % 997]

@@ -32,7 +32,7 @@ class Guidance:
     def of(cls, tokenizer_json: str, vocab_size: int, eos_token_ids: Items[int]) -> Guidance:
         """For a model's tokens. Raises VocabularyError where they cannot be used."""
         vocabulary = load_vocabulary(tokenizer_json, vocab_size, eos_token_ids)
-        return cls(GuideCompiler(vocabulary), MaskFinder(vocab_size, eos_token_ids))
+        return cls(GuideCompiler(vocabulary, vocab_size), MaskFinder(vocab_size, eos_token_ids))
 
     @property
     def is_preparing(self) -> bool:
@@ -42,10 +42,10 @@ class Guidance:
         """Whether the sequence waits for its guide."""
         return sequence_id in self._preparing
 
-    def prepare(self, sequence: Sequence, grammar: str) -> None:
+    def prepare(self, sequence: Sequence, grammar: str, max_model_length: int) -> None:
         """Compile a sequence's grammar and follow its output so far, beside the steps."""
-        output = sequence.token_ids[sequence.num_prompt_tokens :]
-        guide = self._compiler.compile(grammar, output)
+        room = max_model_length - sequence.num_prompt_tokens
+        guide = self._compiler.compile(grammar, sequence, min(room, sequence.sampling.max_tokens))
         self._preparing[sequence.sequence_id] = (sequence, guide)
 
     def forget(self, sequence_id: str) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
+from typing import Protocol, TypeVar
 
 from miao_worker.engine.batch import Proposal
-from miao_worker.engine.sampler import SampledToken
 
 
-def valid_samples(proposal: Proposal, samples: Items[SampledToken]) -> Items[SampledToken]:
+class Sampled(Protocol):
+    """What was drawn in a row."""
+
+    @property
+    def token_id(self) -> int | None: ...
+
+
+_Sampled = TypeVar("_Sampled", bound=Sampled)
+
+
+def valid_samples(proposal: Proposal, samples: Items[_Sampled]) -> Items[_Sampled]:
     """The samples up to the first that differs from what was proposed in its place.
 
     Row i was drawn with the proposal's first i tokens before it, by the position's
