@@ -24,6 +24,7 @@ from miao_worker.engine.cpu.fusion import Fusion
 from miao_worker.engine.cpu.linears import LinearScheme
 from miao_worker.engine.cuda.attention import TritonAttention, uses_triton
 from miao_worker.engine.cuda.graphs import Capture, CudaCapture, DecodeGraphs, record_graphs
+from miao_worker.engine.cuda.joined_projections import join_projections
 from miao_worker.engine.cuda.step import KernelStep, kernel_step
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.kv_pool import KVPool
@@ -140,6 +141,8 @@ class _Loaded:
             self.scheme.replace_in(model)
         if adaptation is not None:
             attach(model, modules, adaptation)
+        elif model.device.type == "cuda":
+            join_projections(model)
         runner = TransformersRunner(
             model,
             facts,
