@@ -7,6 +7,7 @@ KERNELS := worker/build_kernels.py $(wildcard worker/miao_worker/engine/cpu/*.c)
 BUF := $(VENV)/buf/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 BENCH ?= --concurrency 1,4,16 --ignore-eos
+INTEGRATION ?= tests/integration tests/packaging
 export PROMPT
 
 .DEFAULT_GOAL := help
@@ -45,7 +46,7 @@ unit: $(VENV)/dev.stamp  ## Tests that need no other process.
 	$(BIN)/python -m pytest -q tests/unit tests/property tests/parity
 
 integration: $(VENV)/dev.stamp  ## Tests with real processes, a real Valkey and a real channel.
-	$(BIN)/python -m pytest -q tests/integration tests/packaging
+	$(BIN)/python -m pytest -q $(INTEGRATION)
 
 chaos: $(VENV)/dev.stamp  ## Let everything die for MINUTES=10, by SEED=n; nothing may be lost.
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

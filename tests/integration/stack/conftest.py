@@ -13,7 +13,7 @@ from miao_worker.stack import Stack, StackSettings
 WORKER_OPTIONS = ["--num-threads", "1", "--cache-gib", "0.01", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def stack(tiny_model: Path) -> Iterator[Stack]:
     options = ["--model", str(tiny_model), "--name", "tiny", *WORKER_OPTIONS]
     stack = Stack(StackSettings("127.0.0.1:0", options), lambda *_: None)
