@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
+from miao_queue.telemetry import traces
+from miao_queue.telemetry.traces import NO_SPAN, Span
 from miao_service import metrics
 from miao_service.auth.identity import Identity
 from miao_service.errors import FrontError
 
 logger = logging.getLogger(__name__)
+
+_AS_IT_SHOULD = frozenset({"OK", "CANCELLED"})  # for a caller may always leave
 
 _Error = TypeVar("_Error", bound=FrontError)
 
@@ -19,16 +23,19 @@ _Error = TypeVar("_Error", bound=FrontError)
 class CallWatch:
     """Around one call."""
 
-    def __init__(self, method: str, *, is_stream: bool) -> None:
+    def __init__(self, method: str, context: Any, *, is_stream: bool) -> None:
         self._method = method
         self._is_stream = is_stream
         self._began = time.perf_counter()
         self._code = ""
         self.identity: Identity | None = None  # once it is known
+        self._serving = traces.active().serve(method, context)
+        self._span: Span = NO_SPAN
 
     def __enter__(self) -> Self:
         if self._is_stream:
             metrics.STREAMS.inc()
+        self._span = self._serving.__enter__()
         return self
 
     def refused(self, error: _Error) -> _Error:
@@ -53,5 +60,9 @@ class CallWatch:
         if self._is_stream:
             metrics.STREAMS.dec()
         code = self._code or ("OK" if error is None else "CANCELLED")
+        self._span.note({"rpc.response.status_code": code})
+        if code not in _AS_IT_SHOULD:
+            self._span.fail(code)
+        self._serving.__exit__(kind, error, traceback)
         metrics.CALLS.labels(self._method, code).inc()
         metrics.CALL_SECONDS.labels(self._method).observe(time.perf_counter() - self._began)

@@ -7,8 +7,9 @@ import sys
 from functools import partial
 
 from miao_queue.connection import RedisUrlError, check_url
-from miao_queue.telemetry import logs
+from miao_queue.telemetry import logs, traces
 from miao_queue.telemetry.exposition import MetricsListenError
+from miao_queue.telemetry.traces import TracesError
 from miao_service.auth.access import Access
 from miao_service.fleet import serve_fleet
 from miao_service.policies import PoliciesError, PolicyFile
@@ -24,7 +25,8 @@ def main(argv: list[str]) -> int:
         check_url(settings.redis_url)
         Access(settings)  # says what is wrong before anything starts
         PolicyFile(settings.limits_file)  # each front reads it again
-    except (SettingsError, RedisUrlError, PoliciesError) as error:
+        traces.check(settings.traces_endpoint)
+    except (SettingsError, RedisUrlError, PoliciesError, TracesError) as error:
         return _complain(error, 2)
     logs.configure(settings.logs)
     run = serve if settings.processes == 1 else serve_fleet

@@ -101,7 +101,7 @@ def _method_handler(
             return b""
 
         async def stream(payload: bytes, context: Any) -> None:
-            watch = CallWatch(method.name, is_stream=True)
+            watch = CallWatch(method.name, context, is_stream=True)
             await guarded(context, watch, relay(payload, context, watch))
 
         return grpc.unary_stream_rpc_method_handler(stream)
@@ -113,7 +113,7 @@ def _method_handler(
         return response.SerializeToString()
 
     async def answer(payload: bytes, context: Any) -> bytes:
-        watch = CallWatch(method.name, is_stream=False)
+        watch = CallWatch(method.name, context, is_stream=False)
         return await guarded(context, watch, respond(payload, context, watch))
 
     return grpc.unary_unary_rpc_method_handler(answer)

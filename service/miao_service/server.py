@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from miao_queue.telemetry import traces
 from miao_queue.telemetry.exposition import exposed
 from miao_service import metrics
 from miao_service.front import Front
@@ -25,7 +27,9 @@ def serve(settings: ServiceSettings, ready: Ready | None = None) -> None:
         settings: as read at the entry point; `processes` is not looked at here.
         ready: called with the port once the front listens.
     """
+    traces.connect(settings.traces_endpoint, "miao-front")
     with (
+        contextlib.closing(traces.active()),
         exposed(settings.metrics_listen, metrics.REGISTRY) as address,
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):

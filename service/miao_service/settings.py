@@ -116,6 +116,11 @@ class ServiceSettings:
         "[HOST:]PORT to serve Prometheus metrics on, on loopback unless a host is named; port 0 "
         "takes a free one; empty: nowhere",
     )
+    traces_endpoint: str = _setting(
+        "",
+        "MIAO_TRACES_ENDPOINT",
+        "send traces to this OTLP collector, such as http://127.0.0.1:4317; empty: nowhere",
+    )
     ready_file: str = _setting(
         "", "MIAO_READY_FILE", "write the port into this file once the front listens"
     )

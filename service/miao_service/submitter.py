@@ -14,6 +14,7 @@ from miao.v1 import generation_pb2 as pb
 from miao_queue.durability import NotDurableError
 from miao_queue.records import Submission, SubmitOutcome
 from miao_queue.store import Admission, GenerationStore
+from miao_queue.telemetry import traces
 from miao_service import metrics
 from miao_service.errors import (
     BacklogFullError,
@@ -105,8 +106,13 @@ class Submitter:
         admission = dataclasses.replace(admission, limits=limits)
         async with asyncio.timeout(self._redis_timeout):
             began = time.perf_counter()
+            about = {"gen_ai.request.model": submission.model, "miao.tenant": submission.tenant}
+            submission.job.traceparent = traces.active().here()
             try:
-                result = await self._store.submit(submission, admission)
+                with traces.active().phase("submit", about) as span:
+                    span.note({"miao.generation": submission.generation_id})
+                    result = await self._store.submit(submission, admission)
+                    span.note({"miao.outcome": result.outcome.value})
             except NotDurableError as error:
                 raise UnsafeAcceptanceError(submission.request_id, str(error)) from error
             match result.outcome:

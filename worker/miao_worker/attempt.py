@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from miao.v1 import generation_pb2 as pb
 from miao_queue.claims import Claim, Crashes, Entry
+from miao_worker.attempt_trace import AttemptTrace
 from miao_worker.engine.encoder.types import EngineRequest
 from miao_worker.engine.types import SequenceOutput
 
@@ -51,6 +52,7 @@ class Attempt(ABC, Generic[_Answer]):
         self.crashes = Crashes(claim.record.crashes, claim.record.crashed_alone)
         self.cached_prompt_tokens = 0
         self.first_token_ms = claim.record.first_token_ms
+        self.trace = AttemptTrace(claim)
         self.last_tokens_at: float | None = None  # monotonic; of this attempt
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -14,7 +15,7 @@ from redis.exceptions import RedisError
 from miao_queue import connection
 from miao_queue.connection import RedisUrlError
 from miao_queue.protection import Protection
-from miao_queue.telemetry import logs
+from miao_queue.telemetry import logs, traces
 from miao_queue.telemetry.exposition import exposed
 from miao_queue.telemetry.logs import FORMS, LEVELS, LogSettings
 from miao_queue.vault import Encryption
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
     logs.configure(LogSettings(arguments.log_format, arguments.log_level))
     try:
         return _work(_settings(arguments))
-    except (RedisUrlError, ValueError) as error:  # MetricsListenError is one
+    except (RedisUrlError, ValueError) as error:  # so are MetricsListenError and TracesError
         print(f"miao worker: {error}", file=sys.stderr)
         return 2
 
@@ -48,7 +49,11 @@ def _work(settings: WorkerSettings) -> int:
     try:
         connection.wait_until_ready(redis, _WAIT_SECONDS)
         worker = BatchWorker(settings, redis, on_ready=lambda: _say_ready(settings))
-        with exposed(settings.metrics_listen, worker.metrics.registry) as address:
+        traces.connect(settings.traces_endpoint, "miao-worker")
+        with (
+            contextlib.closing(traces.active()),
+            exposed(settings.metrics_listen, worker.metrics.registry) as address,
+        ):
             if address:
                 _log.info("metrics are served at %s", address)
             worker.work()
@@ -115,6 +120,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             arguments.encryption_keys, arguments.encryption, arguments.signing_keys
         ),
         metrics_listen=arguments.metrics_listen,
+        traces_endpoint=arguments.traces_endpoint,
         logs=LogSettings(arguments.log_format, arguments.log_level),
     )
 
@@ -213,6 +219,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[HOST:]PORT",
         help="serve Prometheus metrics here, on loopback unless a host is named; 0 takes a free "
         "port; unset: nowhere",
+    )
+    option(
+        "--traces-endpoint",
+        default=os.environ.get("MIAO_TRACES_ENDPOINT", ""),
+        metavar="URL",
+        help="send traces to this OTLP collector, such as http://127.0.0.1:4317",
     )
     option("--log-level", default=os.environ.get("MIAO_LOG_LEVEL", "info"), choices=LEVELS)
     option(

@@ -151,6 +151,8 @@ class GenerationRunner:
                     self._tend()
                 except EngineDiedError:
                     self._restart_engine()
+        for execution in self._running.values():
+            execution.trace.note_lost(self._clock.now_ms(), "given back")
 
     def _publish(self, brought: Mapping[AnyAttempt, Sequence[Brought]]) -> None:
         """Append all that came, in one call for the whole batch."""
@@ -164,10 +166,13 @@ class GenerationRunner:
                 self._batch.remove(execution)
                 continue
             has_begun = execution.first_token_ms is not None
+            is_first_here = execution.last_tokens_at is None
             entries = execution.advance(outputs, now_ms)
             counted.add(execution, sum(len(output.token_ids) for _, output in outputs))
             if entries and not has_begun:
                 self._metrics.note_first_token(execution)
+            if is_first_here:
+                execution.trace.note_first(now_ms, execution.cached_prompt_tokens)
             if execution.end is not None:
                 self._batch.remove(execution)
             elif len(execution.answers) > 1:
@@ -268,13 +273,16 @@ class GenerationRunner:
             self._metrics.note_fenced()
             ids = logs.ids(execution.claim.record)
             _log.warning("another worker has taken the generation over", extra=ids)
+            execution.trace.note_lost(self._clock.now_ms(), "taken over")
             self._batch.remove(execution)
             self._on_ended(execution)
 
     def _finish(self, execution: AnyAttempt) -> None:
         """Write the terminal event."""
         ending = self._ending(execution)
+        execution.trace.note_last(self._clock.now_ms())
         if self._write_end(ending):
+            execution.trace.note_end(self._clock.now_ms(), ending.message)
             self._metrics.note_end(execution, ending.message)
             _log.info("ended", extra=_of_end(execution, ending.message))
             self._endings.append(ending)

@@ -37,7 +37,7 @@ class GateInterceptor(grpc.aio.ServerInterceptor):
 
     def _admitting(self, behave: Callable[..., Any]) -> Any:
         async def admitting(requests: Any, context: Any) -> AsyncIterator[Any]:
-            watch = CallWatch("ServerReflectionInfo", is_stream=False)
+            watch = CallWatch("ServerReflectionInfo", context, is_stream=False)
             await guarded(context, watch, self._authenticator.identify(context))
             async for response in behave(requests, context):
                 yield response

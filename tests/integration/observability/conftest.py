@@ -6,10 +6,15 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
+import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 from miao_client import Client
@@ -65,13 +70,56 @@ class Observed:
         return self.samples(part).get((name, frozenset(labels.items())), 0.0)
 
 
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """An OTLP collector in the tests' own process."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[str, Span]] = []
+        self.address = ""
+
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+        for resource in request.resource_spans:
+            names = {each.key: each.value.string_value for each in resource.resource.attributes}
+            for scope in resource.scope_spans:
+                self._spans += [(names["service.name"], span) for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+    def spans(self, trace_id: bytes) -> dict[str, tuple[str, Span]]:
+        """The spans of a trace that have come, by name, with the program of each."""
+        return {span.name: (who, span) for who, span in self._spans if span.trace_id == trace_id}
+
+    def all_said(self) -> str:
+        return "".join(str(span) for _, span in self._spans)
+
+    def wait_for(self, trace_id: bytes, *names: str) -> dict[str, tuple[str, Span]]:
+        """As `spans`, once all of these are there."""
+        deadline = time.monotonic() + 20
+        while not set(names) <= (found := self.spans(trace_id)).keys():
+            assert time.monotonic() < deadline, sorted(found)
+            time.sleep(0.02)
+        return found
+
+
 @pytest.fixture(scope="session")
-def observed(tiny_model: Path) -> Iterator[Observed]:
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    server = grpc.server(ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(made, server)
+    made.address = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield made
+    server.stop(None)
+
+
+@pytest.fixture(scope="session")
+def observed(tiny_model: Path, collector: Collector) -> Iterator[Observed]:
     options = ["--model", str(tiny_model), "--name", "tiny", *WORKER_OPTIONS]
     options += ["--metrics-listen", "0"]
     stack = Stack(StackSettings("127.0.0.1:0", options), lambda *_: None)
     with pytest.MonkeyPatch.context() as environ:
         environ.setenv("MIAO_METRICS_LISTEN", "0")
+        environ.setenv("MIAO_TRACES_ENDPOINT", collector.address)
+        environ.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
         environ.setenv("MIAO_LOG_FORMAT", "json")
         environ.setenv("MIAO_LOG_LEVEL", "debug")
         stack.start()
