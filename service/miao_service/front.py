@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,14 +16,19 @@ from grpc_reflection.v1alpha import reflection
 from redis.exceptions import RedisError
 
 from miao.v1 import (
+    fleet_service_pb2,
     generation_service_pb2,
     model_service_pb2,
     score_service_pb2,
     understanding_service_pb2,
+    usage_service_pb2,
 )
+from miao_queue.audit import Audit
 from miao_queue.connection import connect_async
+from miao_queue.fleet import FleetStore
 from miao_queue.store import GenerationStore
 from miao_queue.telemetry.faults import describe
+from miao_queue.usage import UsageStore
 from miao_service import metrics
 from miao_service.abandonment import Abandonment
 from miao_service.auth.access import Access
@@ -30,6 +36,7 @@ from miao_service.auth.authenticator import Authenticator
 from miao_service.auth.gate import GateInterceptor
 from miao_service.decoding import DecodingInterceptor
 from miao_service.errors import DrainingError
+from miao_service.fleet_service import FleetServicer
 from miao_service.formats.compiler import FormatCompiler
 from miao_service.generation_service import GenerationServicer
 from miao_service.handlers import generic_handler
@@ -46,6 +53,7 @@ from miao_service.settings import ServiceSettings
 from miao_service.submitter import Submitter
 from miao_service.understanding_resolution import UnderstandingResolver
 from miao_service.understanding_service import UnderstandingServicer
+from miao_service.usage_service import UsageServicer
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +62,14 @@ _MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
 _SCORE = score_service_pb2.DESCRIPTOR.services_by_name["ScoreService"]
 _UNDERSTANDING = understanding_service_pb2.DESCRIPTOR.services_by_name["UnderstandingService"]
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
-_OURS = (_GENERATION, _UNDERSTANDING, _SCORE, _MODEL)
+_USAGE = usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"]
+_FLEET = fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"]
+_OURS = (_GENERATION, _UNDERSTANDING, _SCORE, _MODEL, _USAGE, _FLEET)
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 _WAITING_CONNECTIONS = 256
+_AUDIT_SECONDS = 0.5
+_TRIM_SECONDS = 3600.0
 _EXPIRE_SECONDS = 1.0  # between two looks for what has waited too long
 
 
@@ -114,6 +126,10 @@ class Front:
             self._abandonment,
         )
         self._models = ModelServicer(settings, self.catalog)
+        self._audit = Audit(looks, settings.audit_entries)
+        self._usage_store = UsageStore(looks)
+        self._usage = UsageServicer(settings, UsageStore(commands))
+        self._fleet = FleetServicer(settings, FleetStore(commands), self.catalog, self._audit)
         self._health = HealthServicer()
         self._tasks: list[asyncio.Task[None]] = []
         self._server = self._build_server()
@@ -127,6 +143,7 @@ class Front:
             asyncio.create_task(self.reader.run(), name="journal-reader"),
             asyncio.create_task(self._keep_looking(), name="model-catalog"),
             asyncio.create_task(self._keep_expiring(), name="overdue"),
+            asyncio.create_task(self._keep_accounts(), name="accounts"),
         ]
         await self._server.start()
         return port
@@ -147,6 +164,9 @@ class Front:
     async def _close(self) -> None:
         await _end(self._tasks)
         await self._abandonment.settle()
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(self._settings.redis_timeout_seconds):
+                await self._audit.flush()
         self.catalog.close()
         await self._formats.close()
         await self._access.close()
@@ -167,14 +187,20 @@ class Front:
         if age:
             # No grace is set: streams on the old connection end in their own time.
             options.append(("grpc.max_connection_age_ms", int(age * 1000)))
-        interceptors = [GateInterceptor(self._authenticator), DecodingInterceptor()]
+        interceptors = [GateInterceptor(self._authenticator, self._audit), DecodingInterceptor()]
         server = grpc.aio.server(options=options, interceptors=interceptors)
+        servicers = {
+            _GENERATION: self._generations,
+            _UNDERSTANDING: self._understanding,
+            _MODEL: self._models,
+            _SCORE: self._scores,
+            _USAGE: self._usage,
+            _FLEET: self._fleet,
+        }
         server.add_generic_rpc_handlers(
-            (
-                generic_handler(_GENERATION, self._generations, self._authenticator),
-                generic_handler(_UNDERSTANDING, self._understanding, self._authenticator),
-                generic_handler(_MODEL, self._models, self._authenticator),
-                generic_handler(_SCORE, self._scores, self._authenticator),
+            tuple(
+                generic_handler(service, servicer, self._authenticator, self._audit)
+                for service, servicer in servicers.items()
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -211,6 +237,25 @@ class Front:
                 continue  # the look at the models says it
             except Exception as error:
                 logger.error("looking for what is overdue failed: %s", describe(error))
+
+    async def _keep_accounts(self) -> None:
+        """Write the audit; forget usage records that are older than they are kept."""
+        trim_at = 0.0
+        while True:
+            await asyncio.sleep(_AUDIT_SECONDS)
+            try:
+                async with asyncio.timeout(self._settings.redis_timeout_seconds):
+                    await self._audit.flush()
+                    if time.monotonic() >= trim_at:
+                        kept_ms = self._settings.usage_retention_days * 86_400_000
+                        await self._usage_store.trim(int(time.time() * 1000) - kept_ms)
+                        trim_at = time.monotonic() + _TRIM_SECONDS
+            except (RedisError, OSError, TimeoutError):
+                continue  # the look at the models says it
+            except Exception as error:
+                logger.error("keeping the accounts failed: %s", describe(error))
+            dropped, self._audit.num_dropped = self._audit.num_dropped, 0
+            metrics.AUDIT_DROPPED.inc(dropped)
 
     async def _look(self) -> None:
         """Look at the limits, at Redis and the models, and tell health."""

@@ -49,6 +49,7 @@ class GenerationServicer:
         submission = await self._resolver.resolve(
             request.request_id, request.spec, call.tenant, call.time_remaining()
         )
+        call.generation_id = submission.generation_id
         # Followed before it is submitted, so that the reader, when the submission
         # wakes it, looks at this journal too.
         follower = self._reader.follow(submission.generation_id, exists=False)
@@ -75,6 +76,7 @@ class GenerationServicer:
     ) -> rpc.CreateGenerationResponse:
         # The call's deadline is for this answer, not for the generation.
         submission = await self._resolver.resolve(request.request_id, request.spec, call.tenant)
+        call.generation_id = submission.generation_id
         await self._submitter.submit(submission)
         record = await self._record(submission.generation_id, call)
         return rpc.CreateGenerationResponse(generation=record.to_generation())
@@ -131,6 +133,7 @@ class GenerationServicer:
 
     async def _record(self, generation_id: str, call: Call) -> Record:
         """A generation's; one that Redis may just have forgotten is awaited."""
+        call.generation_id = generation_id
         deadline = time.monotonic() + self._redis_timeout
         while (record := await self._look_up(generation_id, call)) is None:
             if not self._reader.may_restore or time.monotonic() > deadline:

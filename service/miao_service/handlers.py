@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from redis.exceptions import RedisError
 
+from miao_queue.audit import Audit
 from miao_queue.telemetry.faults import describe
 from miao_queue.vault import UnreadableError
 from miao_service import validation
@@ -53,12 +54,14 @@ class Call:
     """One call, as a servicer sees it.
 
     identity: who calls; what it may do has been looked at already.
+    generation_id: what the call is about, once that is known, for the audit.
     send: sends one message of a stream; waits while the caller does not read.
     """
 
     def __init__(self, context: Any, identity: Identity) -> None:
         self._context: grpc.aio.ServicerContext[bytes, bytes] = context
         self.identity = identity
+        self.generation_id = ""
         self.send: Callable[[bytes], Awaitable[None]] = context.write
 
     @property
@@ -73,20 +76,21 @@ class Call:
 
 
 def generic_handler(
-    service: ServiceDescriptor, servicer: object, authenticator: Authenticator
+    service: ServiceDescriptor, servicer: object, authenticator: Authenticator, audit: Audit
 ) -> grpc.GenericRpcHandler:
     """A service's methods, each for those whom the authenticator knows.
 
     AttributeError if the servicer lacks one, KeyError for one that has no scope.
     """
     handlers = {
-        method.name: _method_handler(method, servicer, authenticator) for method in service.methods
+        method.name: _method_handler(method, servicer, authenticator, audit)
+        for method in service.methods
     }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _method_handler(
-    method: MethodDescriptor, servicer: object, authenticator: Authenticator
+    method: MethodDescriptor, servicer: object, authenticator: Authenticator, audit: Audit
 ) -> grpc.RpcMethodHandler[Any, Any]:
     function = getattr(servicer, _snake_case(method.name))
     request_class = GetMessageClass(method.input_type)
@@ -95,25 +99,23 @@ def _method_handler(
     if method.server_streaming:
 
         async def relay(payload: bytes, context: Any, watch: CallWatch) -> bytes:
-            watch.identity = await authenticator.admit(context, scope)
-            call = Call(context, watch.identity)
+            call = watch.call = Call(context, await authenticator.admit(context, scope))
             await function(_checked(request_class, payload), call)
             return b""
 
         async def stream(payload: bytes, context: Any) -> None:
-            watch = CallWatch(method.name, context, is_stream=True)
+            watch = CallWatch(method.name, context, audit, is_stream=True)
             await guarded(context, watch, relay(payload, context, watch))
 
         return grpc.unary_stream_rpc_method_handler(stream)
 
     async def respond(payload: bytes, context: Any, watch: CallWatch) -> bytes:
-        watch.identity = await authenticator.admit(context, scope)
-        call = Call(context, watch.identity)
+        call = watch.call = Call(context, await authenticator.admit(context, scope))
         response: Message = await function(_checked(request_class, payload), call)
         return response.SerializeToString()
 
     async def answer(payload: bytes, context: Any) -> bytes:
-        watch = CallWatch(method.name, context, is_stream=False)
+        watch = CallWatch(method.name, context, audit, is_stream=False)
         return await guarded(context, watch, respond(payload, context, watch))
 
     return grpc.unary_unary_rpc_method_handler(answer)

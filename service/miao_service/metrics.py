@@ -73,6 +73,9 @@ RESUBMITTED = Counter(
 OVERDUE = Counter(
     "miao_front_overdue", "Generations that had waited for too long, ended here.", registry=REGISTRY
 )
+AUDIT_DROPPED = Counter(
+    "miao_front_audit_dropped", "Audit records that Redis did not take in time.", registry=REGISTRY
+)
 REDIS_UP = Gauge(
     "miao_front_redis_up",
     "Whether Redis answered at the last look.",

@@ -47,6 +47,7 @@ class ScoreServicer:
         submission = await self._scores.resolve(
             request.request_id, request.spec, call.tenant, call.time_remaining()
         )
+        call.generation_id = submission.generation_id
         follower = self._reader.follow(submission.generation_id, exists=False)
         tally = _Tally(submission)
         begun = time.monotonic()

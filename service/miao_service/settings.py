@@ -103,6 +103,15 @@ class ServiceSettings:
     max_connection_age_seconds: float = _setting(
         0.0, "MIAO_MAX_CONNECTION_AGE_SECONDS", "ask clients to reconnect after this; 0: never"
     )
+    audit_entries: int = _setting(
+        100_000, "MIAO_AUDIT_ENTRIES", "how many audit records are kept, of all fronts; 0: none"
+    )
+    usage_retention_days: int = _setting(
+        35,
+        "MIAO_USAGE_RETENTION_DAYS",
+        "how long the usage record of each generation is kept; the sums of a day: 400 days",
+        least=1,
+    )
     log_format: str = _setting(
         "auto",
         "MIAO_LOG_FORMAT",

@@ -59,6 +59,7 @@ class UnderstandingServicer:
     ) -> tuple[Sequence[bytes], pb.Finished]:
         """Submit, and wait for the end: the rows that it brings, or the refusal that it means."""
         submission = question.submission
+        call.generation_id = submission.generation_id
         # Followed before it is submitted, as a generation is.
         follower = self._reader.follow(submission.generation_id, exists=False)
         begun = time.monotonic()

@@ -239,6 +239,25 @@ REQUESTS: dict[str, Fields] = {
             "raw_scores": Anything(),
         }
     ),
+    "miao.v1.SumUsageRequest": Fields(
+        {
+            "first_day": Characters(0, 10),
+            "last_day": Characters(0, 10),
+            "tenant": Characters(0, 63),
+            "all_tenants": Anything(),
+        }
+    ),
+    "miao.v1.ListUsageRecordsRequest": Fields(
+        {
+            "page_size": Between(0, MAX_PAGE_SIZE),
+            "page_token": Characters(0, 128),
+            "tenant": Characters(0, 63),
+        }
+    ),
+    "miao.v1.GetFleetRequest": Fields({}),
+    "miao.v1.ListAuditRecordsRequest": Fields(
+        {"page_size": Between(0, MAX_PAGE_SIZE), "page_token": Characters(0, 128)}
+    ),
     "miao.v1.ListModelsRequest": Fields({}),
     "miao.v1.GetModelRequest": Fields({"name": _MODEL}),
     "miao.v1.TokenizeRequest": Fields(

@@ -211,10 +211,17 @@ class ClaimStore:
         }
 
     def finish(
-        self, claim: Claim, tokens: int, event: bytes, finished: bytes, retention_seconds: int
+        self,
+        claim: Claim,
+        tokens: int,
+        event: bytes,
+        finished: bytes,
+        retention_seconds: int,
+        usage: str = "",
     ) -> WriteResult:
-        """Write the terminal event; again is the same as once."""
-        return self._end(claim.record, claim.owner, tokens, event, finished, retention_seconds)
+        """Write the terminal event, and `usage` on the bill; again is the same as once."""
+        ending = event, finished, usage
+        return self._end(claim.record, claim.owner, tokens, ending, retention_seconds)
 
     def renew(self, claims: Sequence[Claim]) -> list[WriteCode]:
         """Extend the leases of these claims; a code for each."""
@@ -277,11 +284,10 @@ class ClaimStore:
         record: Record,
         owner: str,
         tokens: int,
-        event: bytes,
-        finished: bytes,
+        ending: tuple[bytes, bytes, str],
         retention_seconds: int,
     ) -> WriteResult:
-        generation_id = record.generation_id
+        generation_id, (event, finished, usage) = record.generation_id, ending
         place = vault.journal_place(events.Position(tokens, ended=True).entry_id)
         code, written = self._finish(
             args=[
@@ -289,6 +295,7 @@ class ClaimStore:
                 self._vault.seal(generation_id, place, event),
                 self._vault.seal(generation_id, vault.FINISHED, finished),
                 retention_seconds,
+                usage,
             ]
         )
         return WriteResult(WriteCode(code), int(written))
@@ -334,8 +341,11 @@ class ClaimStore:
             record,
             owner,
             record.tokens,
-            event,
-            finished.SerializeToString(),
+            (
+                event,
+                finished.SerializeToString(),
+                records.usage_text(finished, has_run=record.tokens > 0),
+            ),
             record.retention_seconds,
         )
         return RefusedJob(record.generation_id, reason)

@@ -20,6 +20,14 @@
                              hash    "requests:<second>" and "tokens:<second>" of its acceptances
     miao:pace:<model>        hash    "<tokens a second> <share of the most output> <until, ms>"
                                      of workers that had all that they can do
+    miao:usage_tenants       set     tenants that have usage
+    miao:usage:<tenant>      stream  what each generation of a tenant took, when it ended
+    miao:usage_day:<tenant>:<day>
+                             hash    the sums of a day (since 1970, UTC): "requests:<model>",
+                                     "prompt:", "cached:" and "output:" in tokens
+    miao:audit               stream  who did what at the fronts, as far back as is kept
+    miao:worker:<worker>     string  a worker's state for those who watch, a FleetWorker
+    miao:fleet               zset    the workers that have one, by the time it ends, ms
     miao:models              set     names of the models that workers have announced
     miao:model:<name>        hash    a model's card, its digest, its vocabulary's, and when
                                      a worker last served it, ms
@@ -41,6 +49,9 @@ from __future__ import annotations
 
 LEASES = "miao:leases"
 MODELS = "miao:models"
+AUDIT = "miao:audit"
+FLEET = "miao:fleet"
+USAGE_TENANTS = "miao:usage_tenants"
 WAITING = "miao:waiting"
 API_KEYS = "miao:api-keys"
 
@@ -85,6 +96,18 @@ def spent(model_name: str, tenant_name: str) -> str:
 
 def pace(model_name: str) -> str:
     return f"miao:pace:{model_name}"
+
+
+def usage(tenant_name: str) -> str:
+    return f"miao:usage:{tenant_name}"
+
+
+def usage_day(tenant_name: str, day: int) -> str:
+    return f"miao:usage_day:{tenant_name}:{day}"
+
+
+def worker(name: str) -> str:
+    return f"miao:worker:{name}"
 
 
 def model(name: str) -> str:

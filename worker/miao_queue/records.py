@@ -157,6 +157,18 @@ class Record:
         )
 
 
+def usage_text(finished: pb.Finished, *, has_run: bool) -> str:
+    """What goes on the bill, as `note_usage` in the scripts reads it.
+
+    Nothing for what no worker has ever had.
+    """
+    if not has_run:
+        return ""
+    usage, reason = finished.usage, pb.FinishReason.Name(finished.reason)
+    numbers = f"{usage.prompt_tokens} {usage.cached_prompt_tokens} {usage.output_tokens}"
+    return f"{numbers} {reason.removeprefix('FINISH_REASON_').lower()}"
+
+
 def _optional_int(state: Mapping[bytes, bytes], field: bytes) -> int | None:
     value = state.get(field)
     return None if value is None else int(value)

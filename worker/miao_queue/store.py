@@ -282,6 +282,7 @@ class GenerationStore:
             seal(end, event),
             seal(vault.FINISHED, finished.SerializeToString()),
             record.retention_seconds,
+            records.usage_text(finished, has_run=record.attempt > 0),
             *self._jobs.cancel(record.generation_id, record.queue, record.retention_seconds),
         ]
 

@@ -28,7 +28,7 @@ from rq.worker import BaseWorker, WorkerStatus
 from tokenizers import Tokenizer
 
 from miao.internal.v1.queue_pb2 import ModelCard
-from miao_queue import keys
+from miao_queue import fleet, keys
 from miao_queue.cards import Presence
 from miao_queue.claims import Claim, ClaimStore, RefusedJob, StaleJob, Suspended
 from miao_queue.telemetry import logs
@@ -47,6 +47,7 @@ from miao_worker.rq_bookkeeping import RqBookkeeping
 from miao_worker.served_models import ServedModels
 from miao_worker.settings import WorkerSettings
 from miao_worker.tool_formats import set_tool_format
+from miao_worker.worker_state import WorkerState
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +99,8 @@ class BatchWorker(BaseWorker):
         self._keeper: Keeper
         self._folders = AdapterFolders(settings.adapters, settings.adapter_folder)
         self._watch: AdapterWatch
+        self._clock: RedisClock
+        self._state_told: WorkerState
 
     def work(self, *_: Any, **__: Any) -> bool:
         """Work until told to stop. Raises ModelLoadError if the engine cannot (re)start."""
@@ -145,11 +148,20 @@ class BatchWorker(BaseWorker):
             self._on_ended,
         )
         presence = Presence(self.connection, card, self.name)
-        self._keeper = Keeper(self._claims, clock, self._runner, presence, self._settings)
+        self._keeper = Keeper(
+            self._claims, clock, self._runner, presence, self._settings, self._publish_state
+        )
+        self._clock = clock
+        self._state_told = WorkerState(self._settings, self.metrics, clock.now_ms())
         presence.announce(2 * self._settings.lease_ms)
         self._watch = AdapterWatch(
             self._folders, self._engine, self._served, presence, 2 * self._settings.lease_ms
         )
+
+    def _publish_state(self) -> None:
+        """Let those who watch the fleet see what this worker does."""
+        state = self._state_told.message(self._runner.num_running, is_draining=self._is_stopping)
+        fleet.publish(self.connection, state, self._clock.now_ms(), 2 * self._settings.lease_ms)
 
     # The loop
 
@@ -295,6 +307,7 @@ class BatchWorker(BaseWorker):
             self._keep_books()
             self._books.release()
             self.connection.delete(keys.control(self.name))
+            fleet.withdraw(self.connection, self.name)
             self.teardown()
         except RedisError as error:
             _log.warning("Redis does not answer (%s); leases will end instead", error)

@@ -38,6 +38,7 @@ _Result = TypeVar("_Result")
 # For how long ends are remembered while Redis lives: `appendfsync everysec` may lose two
 # seconds of them, a replica that takes over somewhat more.
 _REMEMBER_SECONDS = 10.0
+_CLOCKS_DIFFER_MS = 200  # ours and Redis's, at most
 _POLL_SECONDS = 0.05  # how late a command or an ended deadline is seen while nothing steps
 _MAX_BACKOFF_SECONDS = 1.0
 
@@ -55,6 +56,7 @@ class _Ending:
     event: bytes
     finished: bytes
     written_at: float  # monotonic
+    kept_until_ms: int  # then Redis forgets it, as it should
 
 
 class GenerationRunner:
@@ -304,7 +306,14 @@ class GenerationRunner:
         )
         finished.MergeFrom(end)
         event = execution.terminal_event(finished)
-        return _Ending(execution, finished, event, finished.SerializeToString(), time.monotonic())
+        return _Ending(
+            execution,
+            finished,
+            event,
+            finished.SerializeToString(),
+            time.monotonic(),
+            self._clock.now_ms() + 1000 * claim.record.retention_seconds,
+        )
 
     def _write_end(self, ending: _Ending) -> bool:
         """Write until the journal is whole and closed; False where the claim is lost."""
@@ -318,6 +327,7 @@ class GenerationRunner:
                     ending.event,
                     ending.finished,
                     claim.record.retention_seconds,
+                    records.usage_text(ending.message, has_run=True),
                 )
             )
             match result.code:
@@ -336,8 +346,11 @@ class GenerationRunner:
             self._endings.popleft()
 
     def _restore_endings(self) -> None:
+        # What Redis has forgotten in its time is not written, and not put on the bill, again.
+        now_ms = self._clock.now_ms() + _CLOCKS_DIFFER_MS
         for ending in self._endings:
-            self._write_end(ending)
+            if now_ms < ending.kept_until_ms:
+                self._write_end(ending)
 
     def _restart_engine(self) -> None:
         _log.error("the engine has ended or hangs; starting another")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
@@ -36,13 +37,16 @@ class Keeper:
         runner: GenerationRunner,
         presence: Presence,
         settings: WorkerSettings,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_tick` is called each time, once the claims are renewed."""
         self.reaped: list[ReapedClaim] = []
         self._claims = claims
         self._clock = clock
         self._runner = runner
         self._presence = presence
         self._settings = settings
+        self._on_tick = on_tick
         self._accepting = True
         self._redis_run = ""  # which start of Redis was seen last
         self._last_tick = 0.0  # monotonic, as the next
@@ -79,6 +83,7 @@ class Keeper:
     def _tick(self) -> None:
         self._clock.set(self._claims.now_ms())
         self._renew()
+        self._on_tick()
         self._check_redis()
         if self._accepting:
             self._presence.renew(2 * self._settings.lease_ms)

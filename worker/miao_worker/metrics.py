@@ -39,6 +39,7 @@ class Totals:
     """Since the worker's start."""
 
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     output_tokens: int = 0
     ended: int = 0
     takeovers: int = 0
@@ -202,6 +203,7 @@ class WorkerMetrics:
         self.totals.prompt_tokens += num_prompt
         self._prompt_tokens.labels(record.model).inc(num_prompt)
         self._queries.labels(record.model).inc(num_prompt)
+        self.totals.cached_tokens += attempt.cached_prompt_tokens
         self._hits.labels(record.model).inc(attempt.cached_prompt_tokens)
 
     def note_end(self, attempt: AnyAttempt, finished: pb.Finished) -> None:

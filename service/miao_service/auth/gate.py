@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from miao_queue.audit import Audit
 from miao_service.auth.authenticator import Authenticator
 from miao_service.call_watch import CallWatch
 from miao_service.handlers import guarded
@@ -20,8 +21,9 @@ _GUARDED = "/grpc.reflection."
 class GateInterceptor(grpc.aio.ServerInterceptor):
     """Lets those into reflection whom the authenticator knows, whatever their scopes."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: Authenticator, audit: Audit) -> None:
         self._authenticator = authenticator
+        self._audit = audit
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any
@@ -37,7 +39,7 @@ class GateInterceptor(grpc.aio.ServerInterceptor):
 
     def _admitting(self, behave: Callable[..., Any]) -> Any:
         async def admitting(requests: Any, context: Any) -> AsyncIterator[Any]:
-            watch = CallWatch("ServerReflectionInfo", context, is_stream=False)
+            watch = CallWatch("ServerReflectionInfo", context, self._audit, is_stream=False)
             await guarded(context, watch, self._authenticator.identify(context))
             async for response in behave(requests, context):
                 yield response

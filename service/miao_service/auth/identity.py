@@ -19,9 +19,11 @@ class Scope(StrEnum):
     INFER = "infer"  # ask models for work, and take it back
     READ = "read"  # follow, look at and list what was asked for
     MODELS = "models"  # see the models, and their tokens of a text
+    OPERATE = "operate"  # see the fleet, the audit, and what every tenant took
 
 
-ALL_SCOPES = frozenset(Scope)
+# All that a tenant's callers need. To operate has to be allowed by name.
+ALL_SCOPES = frozenset(Scope) - {Scope.OPERATE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Identity:
 
 
 # Whoever calls a front that asks for no credentials.
-ANYONE = Identity(records.TENANT)
+ANYONE = Identity(records.TENANT, ALL_SCOPES | {Scope.OPERATE})
 
 _INFER = (
     "Generate",
@@ -51,7 +53,14 @@ _INFER = (
     "Classify",
     "Rerank",
 )
-_READ = ("FollowGeneration", "GetGeneration", "ListGenerations")
+_READ = (
+    "FollowGeneration",
+    "GetGeneration",
+    "ListGenerations",
+    "SumUsage",
+    "ListUsageRecords",
+)
+_OPERATE = ("GetFleet", "ListAuditRecords")
 _MODELS = ("ListModels", "GetModel", "Tokenize")
 
 # By the method's name. A method that is missing here cannot be served.
@@ -59,6 +68,7 @@ SCOPE_OF: Mapping[str, Scope] = (
     dict.fromkeys(_INFER, Scope.INFER)
     | dict.fromkeys(_READ, Scope.READ)
     | dict.fromkeys(_MODELS, Scope.MODELS)
+    | dict.fromkeys(_OPERATE, Scope.OPERATE)
 )
 
 

@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scopes",
         type=_scopes,
         default=ALL_SCOPES,
-        help=f"some of {','.join(Scope)}; unset: all",
+        help=f"some of {','.join(Scope)}; unset: all but operate",
     )
     create.add_argument("--expires", type=_duration, help="such as 90d, 12h, 30m; unset: never")
     create.add_argument("--label", type=_label, default="", help="for those who read the list")

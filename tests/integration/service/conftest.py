@@ -210,6 +210,7 @@ def start_front(redis_url: str) -> FrontFactory:
             "redis_url": redis_url,
             "drain_seconds": 0.2,
             "refresh_seconds": 0.05,
+            "audit_entries": 0,  # tests look at what else is in Redis
         }
         settings = ServiceSettings(**(values | changes))
         async with contextlib.AsyncExitStack() as stack:

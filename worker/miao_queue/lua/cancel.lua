@@ -1,7 +1,7 @@
 -- End a generation early: here if it waits, through its worker if it runs.
 -- ARGV: id, tenant, whether to end only what is overdue in the queue, tokens
 -- the terminal event speaks of, event, finished message, retention in seconds,
--- then RQ's commands for a job that never ran.
+-- usage as in note_usage, then RQ's commands for a job that never ran.
 -- Returns 'missing', 'finished', 'running', 'cancelled', 'waiting' (it is not
 -- overdue), or 'moved' (the token count has changed: read it and call again).
 ignore_memory_limit()
@@ -27,8 +27,8 @@ if only_overdue then
   local limit = redis.call('ZSCORE', 'miao:waiting', id)
   if not limit or tonumber(limit) > now_ms() then return 'waiting' end
 end
-close(id, tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7])
+close(id, tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7], ARGV[8])
 redis.call('LREM', 'rq:queue:' .. state[5], 1, id)
 if state[6] then leave_line(id, state[5], state[6]) end
-run_commands(8)
+run_commands(9)
 return 'cancelled'

@@ -192,8 +192,28 @@ local function run_commands(at)
   end
 end
 
+-- Write down, for the bill, what a generation took: a record, and the sums of its day. It
+-- ends once, so this is written once. `usage` is "<prompt> <cached> <output> <reason>",
+-- tokens of each; empty writes nothing.
+local function note_usage(id, usage, now)
+  if not usage or usage == '' then return end
+  local state = redis.call('HMGET', gen_key(id), 'tenant', 'model', 'request_id', 'accept_ms',
+    'attempt', 'task')
+  local prompt, cached, output = string.match(usage, '^(%d+) (%d+) (%d+) ')
+  redis.call('SADD', 'miao:usage_tenants', state[1])
+  redis.call('XADD', 'miao:usage:' .. state[1], '*', 'id', id, 'request_id', state[3],
+    'model', state[2], 'accept_ms', state[4], 'end_ms', now, 'attempts', state[5],
+    'task', state[6] or '', 'usage', usage)
+  local day = math.floor(now / 86400000)
+  local sums = 'miao:usage_day:' .. state[1] .. ':' .. string.format('%d', day)
+  for name, count in pairs({requests = 1, prompt = prompt, cached = cached, output = output}) do
+    redis.call('HINCRBY', sums, name .. ':' .. state[2], count)
+  end
+  redis.call('EXPIRE', sums, 34560000)  -- 400 days
+end
+
 -- Write the terminal event and let everything of the generation expire.
-local function close(id, tokens, event, finished, retention)
+local function close(id, tokens, event, finished, retention, usage)
   local gen, journal, now = gen_key(id), journal_key(id), now_ms()
   settle(id, tokens)
   charge_output(id, tokens)
@@ -204,6 +224,7 @@ local function close(id, tokens, event, finished, retention)
   redis.call('EXPIRE', journal, retention)
   redis.call('ZREM', 'miao:leases', id)
   redis.call('ZREM', 'miao:waiting', id)
+  note_usage(id, usage, now)
 end
 
 -- Give a claimed generation back to the front of its queue.

@@ -1,0 +1,93 @@
+"""The audit: who did what at the fronts, and what they were refused; bounded.
+
+Written behind the calls, many at once: a call never waits for it, and a refused one, or a
+flood of them, costs Redis next to nothing. A front that is killed takes half a second of it
+along; what was accepted and ended stands in the usage records besides, exactly.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from miao_queue import keys
+
+_MOST_WAITING = 10_000
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One call.
+
+    action: the method's name.
+    outcome: "OK", or the reason of the refusal.
+    target: the generation that it was about; empty where it was about none.
+    """
+
+    time_ms: int
+    tenant: str
+    credential: str
+    action: str
+    outcome: str
+    target: str = ""
+
+
+class Audit:
+    """A front's side of it."""
+
+    def __init__(self, connection: Redis, max_entries: int) -> None:
+        """`max_entries`: kept in Redis, of all fronts; 0 writes nothing."""
+        self._redis: Any = connection
+        self._max_entries = max_entries
+        self._waiting: deque[AuditRecord] = deque()
+        self.num_dropped = 0  # since the last look, for Redis did not take them
+
+    def note(self, record: AuditRecord) -> None:
+        """Write it with the next batch."""
+        if not self._max_entries:
+            return
+        if len(self._waiting) >= _MOST_WAITING:
+            self._waiting.popleft()
+            self.num_dropped += 1
+        self._waiting.append(record)
+
+    async def flush(self) -> None:
+        """Write what waits. What cannot be written waits on."""
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            pipeline = self._redis.pipeline(transaction=False)
+            for record in batch:
+                fields = {
+                    "t": record.time_ms,
+                    "tenant": record.tenant,
+                    "credential": record.credential,
+                    "action": record.action,
+                    "outcome": record.outcome,
+                    "target": record.target,
+                }
+                pipeline.xadd(keys.AUDIT, fields, maxlen=self._max_entries, approximate=True)
+            try:
+                await pipeline.execute()
+            except BaseException:
+                self._waiting.extendleft(reversed(batch))
+                raise
+
+    async def newest(self, count: int, before: str = "") -> list[tuple[str, AuditRecord]]:
+        """The last records with their cursors, the newest first; ValueError for a bad cursor."""
+        if before and not before.replace("-", "", 1).isdigit():
+            raise ValueError("not a cursor of this list")
+        end = f"({before}" if before else "+"
+        rows = await self._redis.xrevrange(keys.AUDIT, end, "-", count=count)
+        return [(entry_id.decode(), _record(fields)) for entry_id, fields in rows]
+
+
+def _record(fields: dict[bytes, bytes]) -> AuditRecord:
+    text = {key.decode(): value.decode() for key, value in fields.items()}
+    return AuditRecord(
+        int(text["t"]),
+        *(text[name] for name in ("tenant", "credential", "action", "outcome", "target")),
+    )
