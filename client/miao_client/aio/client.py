@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from copy import copy
+from datetime import date
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from weakref import WeakSet
 
-from miao_client import methods, options, results, scoring, understanding
+from miao_client import fleet, methods, options, results, scoring, understanding
 from miao_client.aio.stream import AsyncGenerationStream
 from miao_client.aio.transport import AsyncTransport
 from miao_client.callers import ApiKey, Metadata
@@ -233,6 +234,41 @@ class AsyncClient:
             ModelNotFoundError: No worker has announced it.
         """
         return await self._transport.call(methods.get_model(self.settings.model_or(name)))
+
+    async def fleet(self) -> fleet.Fleet:
+        """What the fleet is doing at this moment; needs the scope "operate"."""
+        return await self._transport.call(fleet.get_fleet())
+
+    async def usage(
+        self,
+        *,
+        first_day: date | None = None,
+        last_day: date | None = None,
+        tenant: str | None = None,
+        all_tenants: bool = False,
+    ) -> tuple[fleet.UsageSum, ...]:
+        """What was taken, by tenant, day and model; days are in UTC, at most 100 of them.
+
+        Args:
+            first_day: Unset, the last day alone.
+            last_day: Unset, today.
+            tenant: Whose, if not the caller's own; needs the scope "operate".
+            all_tenants: Of all; needs the scope "operate".
+        """
+        return await self._transport.call(fleet.sum_usage(first_day, last_day, tenant, all_tenants))
+
+    async def usage_records(
+        self, *, page_size: int = 0, page_token: str = "", tenant: str | None = None
+    ) -> fleet.UsagePage:
+        """A page of what each generation took, the oldest first.
+
+        Whoever keeps the last page's token, and goes on from it, reads each record once.
+        """
+        return await self._transport.call(fleet.list_usage(page_size, page_token, tenant))
+
+    async def audit(self, *, page_size: int = 0, page_token: str = "") -> fleet.AuditPage:
+        """A page of who did what, the newest first; needs the scope "operate"."""
+        return await self._transport.call(fleet.list_audit(page_size, page_token))
 
     async def tokenize(
         self,

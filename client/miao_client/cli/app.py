@@ -19,7 +19,9 @@ from miao_client.cli import (
     servers,
     status,
     tokenize,
+    top,
     understanding,
+    usage,
 )
 
 app = typer.Typer(
@@ -54,6 +56,8 @@ for module in (
     chat,
     models,
     status,
+    top,
+    usage,
     tokenize,
     score,
     understanding,

@@ -79,6 +79,11 @@ def write_json(value: object) -> None:
     print(json.dumps(_plain(value), ensure_ascii=False, default=_text_of, indent=2))
 
 
+def write_json_line(value: object) -> None:
+    """Print a result as one line of JSON."""
+    print(json.dumps(_plain(value), ensure_ascii=False, default=_text_of))
+
+
 def write_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table; columns whose name ends in `#` hold numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
