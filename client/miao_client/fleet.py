@@ -183,7 +183,7 @@ def _fleet(answer: fleets.GetFleetResponse) -> Fleet:
 
 def _worker(message: fleets.FleetWorker) -> FleetWorker:
     def optional(field: str) -> int | None:
-        return int(getattr(message, field)) if message.HasField(field) else None  # type: ignore[arg-type]
+        return int(getattr(message, field)) if message.HasField(field) else None
 
     return FleetWorker(
         name=message.name,

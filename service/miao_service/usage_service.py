@@ -112,7 +112,7 @@ def _record_message(record: UsageRecord) -> rpc.UsageRecord:
             cached_prompt_tokens=record.cached_prompt_tokens,
             output_tokens=record.output_tokens,
         ),
-        reason=pb.FinishReason.Value(f"FINISH_REASON_{record.reason.upper()}"),
+        reason=f"FINISH_REASON_{record.reason.upper()}",
     )
 
 

@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from weakref import WeakSet
 
-from miao_client import fleet, methods, options, results, scoring, understanding
+from miao_client import fleet as fleets
+from miao_client import methods, options, results, scoring, understanding
 from miao_client.callers import ApiKey, Metadata
 from miao_client.methods import Operation
 from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority, Truncation
@@ -267,9 +268,9 @@ class Client:
         """
         return self._transport.call(methods.get_model(self.settings.model_or(name)))
 
-    def fleet(self) -> fleet.Fleet:
+    def fleet(self) -> fleets.Fleet:
         """What the fleet is doing at this moment; needs the scope "operate"."""
-        return self._transport.call(fleet.get_fleet())
+        return self._transport.call(fleets.get_fleet())
 
     def usage(
         self,
@@ -278,7 +279,7 @@ class Client:
         last_day: date | None = None,
         tenant: str | None = None,
         all_tenants: bool = False,
-    ) -> tuple[fleet.UsageSum, ...]:
+    ) -> tuple[fleets.UsageSum, ...]:
         """What was taken, by tenant, day and model; days are in UTC, at most 100 of them.
 
         Args:
@@ -287,20 +288,20 @@ class Client:
             tenant: Whose, if not the caller's own; needs the scope "operate".
             all_tenants: Of all; needs the scope "operate".
         """
-        return self._transport.call(fleet.sum_usage(first_day, last_day, tenant, all_tenants))
+        return self._transport.call(fleets.sum_usage(first_day, last_day, tenant, all_tenants))
 
     def usage_records(
         self, *, page_size: int = 0, page_token: str = "", tenant: str | None = None
-    ) -> fleet.UsagePage:
+    ) -> fleets.UsagePage:
         """A page of what each generation took, the oldest first.
 
         Whoever keeps the last page's token, and goes on from it, reads each record once.
         """
-        return self._transport.call(fleet.list_usage(page_size, page_token, tenant))
+        return self._transport.call(fleets.list_usage(page_size, page_token, tenant))
 
-    def audit(self, *, page_size: int = 0, page_token: str = "") -> fleet.AuditPage:
+    def audit(self, *, page_size: int = 0, page_token: str = "") -> fleets.AuditPage:
         """A page of who did what, the newest first; needs the scope "operate"."""
-        return self._transport.call(fleet.list_audit(page_size, page_token))
+        return self._transport.call(fleets.list_audit(page_size, page_token))
 
     def tokenize(
         self,

@@ -151,6 +151,7 @@ class ScriptedWorker:
             args=[
                 *(claimed.generation_id, claimed.owner, claimed.tokens, event),
                 *(finished.SerializeToString(), claimed.record.retention_seconds),
+                records.usage_text(finished, has_run=True),
             ]
         )
         assert code == 0, code
