@@ -20,9 +20,9 @@ _MOST_QUEUES = 10
 
 def view(fleet: Fleet, rates: Sequence[float], target: str) -> RenderableType:
     """The screen. `rates`: tokens a second of the whole fleet so far, the last one now."""
-    parts: list[RenderableType] = [_summary(fleet, rates, target), _models(fleet), _workers(fleet)]
+    parts = [_summary(fleet, rates, target), _models(fleet), Text(), _workers(fleet)]
     if fleet.queues:
-        parts.append(_queues(fleet))
+        parts += [Text(), _queues(fleet)]
     return Group(*parts)
 
 
@@ -76,17 +76,18 @@ def _models(fleet: Fleet) -> RenderableType:
 def _workers(fleet: Fleet) -> RenderableType:
     table = _table(
         *("WORKER", "BATCH", "KV CACHE", "TOKENS/S#", "FIRST p50#", "p95#"),
-        *("ENDED#", "TOOK OVER#", "RESTARTS#", "UP#"),
+        *("ENDED#", "TAKEOVERS#", "RESTARTS#", "UP#"),
     )
     for worker in fleet.workers:
         name = Text(worker.name)
         if worker.is_draining:
-            name.append(" draining", style="yellow")
+            name.append(" drains", style="bold yellow")
         table.add_row(
             name,
             _bar(
                 worker.num_running / max(1, worker.max_running),
                 f"{worker.num_running}/{worker.max_running}",
+                calm=True,  # a full batch is what one wants
             ),
             _bar(worker.cache_usage, f"{worker.cache_usage:.0%}"),
             f"{worker.output_tokens_per_second:,.0f}",
@@ -117,7 +118,7 @@ def _queues(fleet: Fleet) -> RenderableType:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     table.title = None
     for column in columns:
         table.add_column(
@@ -129,14 +130,13 @@ def _table(*columns: str) -> Table:
 
 
 def _bar(share: float, text: str, *, calm: bool = False) -> Text:
-    """A filled bar with its number; yellow from 70 %, red from 90 %."""
+    """A filled bar with its number; yellow from 70 %, red from 90 %, unless it may be full."""
     share = min(1.0, max(0.0, share))
     eighths = round(share * _BAR_CELLS * 8)
     filled = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
     style = "green" if share < 0.7 or calm else "yellow" if share < 0.9 else "red"
-    return Text.assemble(
-        (filled, style), ("·" * (_BAR_CELLS - len(filled)), "dim"), " ", f"{text:>6}"
-    )
+    rest = "·" * (_BAR_CELLS - len(filled))
+    return Text.assemble((filled, style), (rest, "dim"), " ", text)
 
 
 def _spark(values: Sequence[float], cells: int = 24) -> str:
@@ -171,7 +171,7 @@ def _span(span: timedelta) -> Text:
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
             return Text(f"{seconds // size} {unit}")
-    return Text(f"{seconds} s")
+    return Text(f"{seconds} s" if seconds else f"{span.total_seconds():.1f} s")
 
 
 def fleet_rate(before: Fleet | None, fleet: Fleet) -> float:
