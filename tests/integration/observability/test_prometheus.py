@@ -1,0 +1,89 @@
+"""Debian's Prometheus, where it is installed: it scrapes a real front and a real worker."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlencode, urlsplit
+from urllib.request import urlopen
+
+import pytest
+
+from miao_client import Client
+
+from .conftest import Observed
+
+MONITORING = Path(__file__).parents[3] / "deploy/monitoring"
+
+pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not here")
+
+
+@pytest.fixture
+def ask(observed: Observed, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+    """Runs Prometheus on the example's rules, and asks its API."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shutil.copy(MONITORING / "rules.yml", tmp_path)
+    text = (MONITORING / "prometheus.yml").read_text().replace("15s", "1s")
+    for part, example in (("front", "127.0.0.1:9464"), ("worker", "127.0.0.1:9465")):
+        text = text.replace(example, urlsplit(observed.metrics_address(part)).netloc)
+    (tmp_path / "prometheus.yml").write_text(text)
+    process = subprocess.Popen(
+        [
+            *("prometheus", f"--config.file={tmp_path}/prometheus.yml"),
+            *(f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}"),
+        ],
+        stderr=(tmp_path / "log").open("w"),
+    )
+
+    def get(path: str) -> Any:
+        with urlopen(f"http://127.0.0.1:{port}/api/v1/{path}") as answer:
+            return json.load(answer)["data"]
+
+    yield get
+    process.terminate()
+    process.wait()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            if condition():
+                return
+        except URLError:
+            pass  # it has not started yet
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_it_scrapes_both_sides_and_the_rules_come_to_something(
+    ask: Callable[[str], Any], client: Client
+) -> None:
+    def value(expression: str) -> float | None:
+        result = ask(f"query?{urlencode({'query': expression})}")["result"]
+        return float(result[0]["value"][1]) if result else None
+
+    until(lambda: value("count(up == 1)") == 2)
+    client.generate("the quick brown fox", max_tokens=50, ignore_eos=True).result()
+    until(lambda: (value('miao:generation_tokens:rate1m{model_name="tiny"}') or 0) > 0)
+    rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) == 15
+    assert [rule.get("lastError") for rule in rules if rule["health"] == "err"] == []
+    dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
+    expressions = [
+        target["expr"].replace("$__rate_interval", "1m").replace("$model", ".*")
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", ())
+    ]
+    assert len(expressions) > 40
+    for expression in expressions:
+        ask(f"query?{urlencode({'query': expression})}")  # an error would be raised
