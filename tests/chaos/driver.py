@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -222,7 +223,7 @@ async def _look_at_what_is_left(scene: _Scene) -> list[str]:
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.5)
-    return left
+        return [*left, *await _wrongly_billed(client)]
 
 
 async def _left(client: AsyncClient, num_workers: int) -> list[str]:
@@ -237,6 +238,25 @@ async def _left(client: AsyncClient, num_workers: int) -> list[str]:
     if model.num_queued:
         left.append(f"FLEET {model.num_queued} generations are still queued")
     return left
+
+
+async def _wrongly_billed(client: AsyncClient) -> list[str]:
+    """Each generation that has ended must be on the bill once, with what its caller was told."""
+    billed: defaultdict[str, list[int]] = defaultdict(list)
+    token = ""
+    while (page := await client.usage_records(page_size=1000, page_token=token)).records:
+        for record in page.records:
+            billed[record.generation_id].append(record.output_tokens)
+        token = page.next_page_token
+    wrong = [f"BILL generation {name} twice" for name, each in billed.items() if len(each) > 1]
+    async for generation in client.list(page_size=1000):
+        if not generation.attempt or generation.ending is None or generation.ending.usage is None:
+            continue
+        told = generation.ending.usage.output_tokens
+        if billed[generation.generation_id] != [told]:
+            found = billed[generation.generation_id]
+            wrong.append(f"BILL generation {generation.generation_id}: {found}, told {told}")
+    return wrong
 
 
 def _judge(
