@@ -107,6 +107,7 @@ async def test_health_knows_the_front_its_services_and_its_models(
     expected = {"": SERVING, "tiny": SERVING, "idle": NOT_SERVING}
     expected |= {"miao.v1.GenerationService": SERVING, "miao.v1.ModelService": SERVING}
     expected |= {"miao.v1.UnderstandingService": SERVING, "miao.v1.ScoreService": SERVING}
+    expected |= {"miao.v1.UsageService": SERVING, "miao.v1.FleetService": SERVING}
     for service, status in expected.items():
         response = await stub.Check(health_pb2.HealthCheckRequest(service=service))
         assert response.status == status, service
@@ -145,6 +146,8 @@ async def test_reflection_describes_the_contract(front: Any) -> None:
         "miao.v1.ModelService",
         "miao.v1.ScoreService",
         "miao.v1.UnderstandingService",
+        "miao.v1.UsageService",
+        "miao.v1.FleetService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
