@@ -92,7 +92,8 @@ class CallWatch:
     ) -> None:
         if self._is_stream:
             metrics.STREAMS.dec()
-        code = self._code or ("OK" if error is None else "CANCELLED")
+        is_well = error is None or (self.call is not None and self.call.is_at_end)
+        code = self._code or ("OK" if is_well else "CANCELLED")
         if self._reason or self._method in _AUDITED:
             self._note_for_audit(self._reason or code)
         self._span.note({"rpc.response.status_code": code})

@@ -151,6 +151,7 @@ async def _relay(
     follower: Follower, call: Call, note_sent: Callable[[int], None] = metrics.EVENTS.inc
 ) -> None:
     while batch := await follower.next_batch():
+        call.is_at_end = follower.has_ended
         for payload in batch:
             await call.send(payload)
         note_sent(len(batch))

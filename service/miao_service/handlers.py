@@ -55,6 +55,7 @@ class Call:
 
     identity: who calls; what it may do has been looked at already.
     generation_id: what the call is about, once that is known, for the audit.
+    is_at_end: the last of a stream is being sent; whoever leaves then has got what it wanted.
     send: sends one message of a stream; waits while the caller does not read.
     """
 
@@ -62,6 +63,7 @@ class Call:
         self._context: grpc.aio.ServicerContext[bytes, bytes] = context
         self.identity = identity
         self.generation_id = ""
+        self.is_at_end = False
         self.send: Callable[[bytes], Awaitable[None]] = context.write
 
     @property

@@ -36,13 +36,9 @@ def ask(observed: Observed, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
     for part, example in (("front", "127.0.0.1:9464"), ("worker", "127.0.0.1:9465")):
         text = text.replace(example, urlsplit(observed.metrics_address(part)).netloc)
     (tmp_path / "prometheus.yml").write_text(text)
-    process = subprocess.Popen(
-        [
-            *("prometheus", f"--config.file={tmp_path}/prometheus.yml"),
-            *(f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}"),
-        ],
-        stderr=(tmp_path / "log").open("w"),
-    )
+    command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml"]
+    command += [f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
     def get(path: str) -> Any:
         with urlopen(f"http://127.0.0.1:{port}/api/v1/{path}") as answer:

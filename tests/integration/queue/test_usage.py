@@ -111,7 +111,7 @@ async def test_a_generation_that_lost_its_worker_is_on_the_bill_once(
     first = claim(lost, "o1")
     say(lost, first, 0, 3)
     await asyncio.sleep(LEASE_MS / 1000)
-    while not heir.reap(0):  # noqa: ASYNC110 - it is in Redis
+    while not heir.reap(1):  # noqa: ASYNC110 - it is in Redis
         await asyncio.sleep(0.01)
     second = claim(heir, "o2")
     assert finish(lost, first, 3) is WriteCode.FENCED

@@ -107,8 +107,16 @@ def check(endpoint: str) -> None:
     """Raise TracesError where phases cannot be sent there."""
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise TracesError(f"--traces-endpoint must be http://HOST:PORT, not {endpoint!r}")
-    if endpoint and find_spec("opentelemetry") is None:
+    if endpoint and not _can_send():
         raise TracesError("traces need more packages: pip install 'miao[otel]'")
+
+
+def _can_send() -> bool:
+    """Whether the exporter is installed; other packages bring parts of OpenTelemetry too."""
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def connect(endpoint: str, program: str) -> None:
