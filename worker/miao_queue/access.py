@@ -36,6 +36,7 @@ _EVERYBODYS = (
     *(keys.model("*"), keys.MODELS, keys.workers("*"), keys.bell("*"), keys.control("*")),
     *(keys.line("*", "*"), keys.turns("*"), keys.served("*"), keys.load("*"), keys.pace("*")),
     *(keys.open_generations("*", "*"), keys.spent("*", "*"), "miao:holders:*", "miao:none"),
+    *(keys.USAGE_TENANTS, keys.usage("*"), "miao:usage_day:*", keys.worker("*"), keys.FLEET),
 )
 
 
@@ -65,9 +66,9 @@ class User:
 USERS = (
     User(
         "miao-front",
-        "fronts; they read API keys and note their use",
-        (*_CONNECTING, *_SCRIPTS, *_QUEUEING, "wait", "waitaof"),
-        (*_EVERYBODYS, keys.front("*"), keys.api_key("*"), "rq:*"),
+        "fronts; they read API keys and note their use, and write the audit",
+        (*_CONNECTING, *_SCRIPTS, *_QUEUEING, "wait", "waitaof", "mget", "xtrim"),
+        (*_EVERYBODYS, keys.front("*"), keys.api_key("*"), keys.AUDIT, "rq:*"),
     ),
     User(
         "miao-worker",
