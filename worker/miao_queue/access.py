@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from miao_queue import keys
 
 _CONNECTING = ("auth", "hello", "ping", "select", "client|setname", "client|setinfo", "client|id")
-_SCRIPTS = ("eval", "evalsha", "script|load")
+_SCRIPTS = ("eval", "evalsha", "script|load", "script|exists")  # a pipeline asks first
 
 # What the scripts call that admit, cancel and forget, and RQ's commands for a new job.
 _QUEUEING = (
