@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -153,3 +155,13 @@ def test_8_bit_floats_are_refused_on_a_cpu():
 def test_kernels_that_are_switched_off_are_not_used(monkeypatch):
     monkeypatch.setattr(linears.kernels, "load", lambda: pytest.fail("kernels were loaded"))
     assert not isinstance(engine_of(cpu_kernels=False)._runner, DecoderRunner)
+
+
+@pytest.mark.parametrize("scheme", WEIGHT_SCHEMES)
+@pytest.mark.parametrize("has_products", [True, False])
+def test_a_scheme_that_pays_for_few_sequences_only_says_so_at_start(scheme, has_products, caplog):
+    functions = SimpleNamespace(has_products=has_products, has_narrow_weights=has_products)
+    linears._quantized_scheme(functions, scheme)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == has_products
+    assert all(scheme in line and "one or two sequences" in line for line in said)

@@ -18,6 +18,7 @@ A float32 model is left as it is: its output is compared with the reference's.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,8 @@ from miao_worker.engine.cpu.products import ProductLinear
 from miao_worker.engine.cpu.weights import WeightLinear
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.memory import free_bytes
+
+_log = logging.getLogger(__name__)
 
 _ROWS_HINT = 32  # the batch that the packed order is chosen for
 _CACHE_BYTES = 32 << 20  # weights that fit the last cache do not wait for memory
@@ -178,6 +181,12 @@ def _quantized_scheme(functions: Kernels | None, quantize: str) -> LinearScheme:
         raise ModelLoadError(
             f"quantize is {quantize}; on a CPU it needs the compiled kernels, which are "
             "switched off, not built or not for it."
+        )
+    if functions.has_products:
+        _log.warning(
+            "quantize is %s, which gains while one or two sequences run at once; for more, and "
+            "for long prompts, this CPU is faster without it, and fastest with int8",
+            quantize,
         )
     return weight_scheme(functions, bits=4 if quantize == "int4-weight" else 8)
 
