@@ -57,7 +57,7 @@ class Settings:
         if timeout is None:
             timeout = _seconds(environ.get("MIAO_TIMEOUT"))
         if api_key is None:
-            api_key = environ.get("MIAO_API_KEY") or None
+            api_key = environ.get("MIAO_API_KEY")
         check_timeout(timeout, "timeout")
         check_timeout(call_timeout, "call_timeout")
         _check_not_negative(
@@ -73,7 +73,7 @@ class Settings:
             connect_timeout=connect_timeout,
             reconnect_timeout=reconnect_timeout,
             wait_when_busy=wait_when_busy,
-            api_key=api_key,
+            api_key=api_key or None,  # an empty one is none, whatever the environment says
             metadata=tuple(metadata),
             tls=resolve_tls(tls, environ),
         )

@@ -61,6 +61,11 @@ class AsyncGenerationStream:
         """The generation's id, once the service has accepted it."""
         return self._state.generation_id
 
+    @property
+    def so_far(self) -> GenerationResult:
+        """All that has come so far; never waits, never raises."""
+        return self._state.result()
+
     async def accepted(self) -> str:
         """Wait until the service has accepted the generation; returns its id.
 

@@ -1,4 +1,4 @@
-"""`miao up`, `miao service` and `miao worker`: commands of the other packages.
+"""`miao up`, `miao service`, `miao worker` and `miao gateway`: servers.
 
 They are always listed; what they need is imported when one is called.
 """
@@ -35,6 +35,12 @@ SERVERS = (
     Server("service", "miao_service.cli", "service", "Start a front, the gRPC service."),
     Server("keys", "miao_service.auth.keys_cli", "service", "Make, list and revoke API keys."),
     Server("worker", "miao_worker.cli", "worker", "Start a worker, which runs a model."),
+    Server(
+        "gateway",
+        "miao_client.gateway.command",
+        "gateway",
+        "Start an HTTP server with OpenAI's API before a front.",
+    ),
 )
 
 

@@ -56,7 +56,7 @@ class Client:
         wait_when_busy: Seconds to wait in all when the service is busy and says
             when to return; 0 raises `BusyError` at once.
         api_key: The key or bearer token that each call shows, or a function that
-            returns one before each call. Else from MIAO_API_KEY.
+            returns one before each call. Else from MIAO_API_KEY; "" shows none.
         metadata: More gRPC metadata for each call.
         tls: Files for TLS, or True for TLS by the public roots. Else from MIAO_TLS,
             MIAO_TLS_ROOTS, MIAO_CLIENT_CERTIFICATE and MIAO_CLIENT_KEY; else without.

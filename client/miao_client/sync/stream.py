@@ -69,6 +69,11 @@ class GenerationStream:
             return generation_id
 
     @property
+    def so_far(self) -> GenerationResult:
+        """All that has come so far; never waits, never raises."""
+        return self._state.result()
+
+    @property
     def text(self) -> str:
         """All of the text; waits for the end. Raises as `result()` does."""
         return self.result().text

@@ -89,7 +89,7 @@ async def test_another_front_takes_over_when_one_is_killed(service: Any) -> None
         async for chunk in client.generate("hello"):
             texts.append(chunk.text)
             if len(texts) == 1:
-                await asyncio.to_thread(service.kill, 0)
+                await asyncio.to_thread(service.kill, service.targets[0])
         assert texts == ["a", "b"]
 
 

@@ -18,8 +18,8 @@ def test_every_call_shows_the_key_and_the_metadata(service: Any, target: str) ->
         client.models()
         assert client.generate("hello").text == "a"
         assert "secret" not in repr(client.settings)
-    assert [shown["authorization"] for shown in service.shown] == ["Bearer secret"] * 3
-    assert {shown["x-team"] for shown in service.shown} == {"blue"}
+    assert [call.metadata["authorization"] for call in service.calls] == ["Bearer secret"] * 3
+    assert {call.metadata["x-team"] for call in service.calls} == {"blue"}
 
 
 def test_the_environment_gives_a_key(
@@ -29,7 +29,7 @@ def test_the_environment_gives_a_key(
     service.script("ListModels", {})
     with Client(target) as client:
         client.models()
-    assert service.shown[0]["authorization"] == "Bearer from-outside"
+    assert service.calls[0].metadata["authorization"] == "Bearer from-outside"
 
 
 def test_a_function_is_asked_for_the_key_before_each_call(service: Any, target: str) -> None:
@@ -38,7 +38,7 @@ def test_a_function_is_asked_for_the_key_before_each_call(service: Any, target: 
     with Client(target, api_key=lambda: f"token-{next(numbers)}") as client:
         client.models()
         client.models()
-    keys = [shown["authorization"] for shown in service.shown]
+    keys = [call.metadata["authorization"] for call in service.calls]
     assert keys == ["Bearer token-1", "Bearer token-2"]
 
 
@@ -55,10 +55,10 @@ def test_a_client_with_other_options_shares_the_connections(service: Any, target
             third.models()
     with pytest.raises(ClientClosedError):
         other.models()
-    keys = [shown["authorization"] for shown in service.shown]
+    keys = [call.metadata["authorization"] for call in service.calls]
     assert keys == ["Bearer others", "Bearer others", "Bearer own", "Bearer own"]
-    assert service.shown[3]["x-team"] == "red"
-    assert len({shown["peer"] for shown in service.shown}) == 1
+    assert service.calls[3].metadata["x-team"] == "red"
+    assert len({call.peer for call in service.calls}) == 1
     request = service.requests("Generate")[0]
     assert (request.spec.model, request.spec.timeout.seconds) == ("m", 9)
 
@@ -72,12 +72,22 @@ async def test_the_asynchronous_client_does_the_same(service: Any, target: str) 
         assert await other.generate("hello").text() == "a"
         await other.close()
         await client.models()
-    keys = [shown["authorization"] for shown in service.shown]
+    keys = [call.metadata["authorization"] for call in service.calls]
     assert keys == ["Bearer own", "Bearer others", "Bearer own"]
-    assert service.shown[1]["x-team"] == "red"
+    assert service.calls[1].metadata["x-team"] == "red"
 
 
-@pytest.mark.parametrize("key", ["", "two words", "naïve", "line\n"])
+def test_an_empty_key_is_none_whatever_the_environment_says(
+    service: Any, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIAO_API_KEY", "from-outside")
+    service.script("ListModels", {})
+    with Client(target, api_key="") as client:
+        client.models()
+    assert "authorization" not in service.calls[0].metadata
+
+
+@pytest.mark.parametrize("key", ["two words", "naïve", "line\n"])
 def test_a_key_that_metadata_cannot_carry_is_refused(target: str, key: str) -> None:
     with Client(target, api_key=key) as client, pytest.raises(InvalidRequestError, match="api_key"):
         client.models()

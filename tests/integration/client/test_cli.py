@@ -257,6 +257,6 @@ def test_a_front_that_stops_is_left_without_a_word(service: Any) -> None:
     with process:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"a"
-        service.kill(0)
+        service.kill(service.targets[0])
         answer, complaint = process.communicate(timeout=20)
     assert (process.returncode, answer, complaint) == (0, b"b\n", b"")

@@ -93,7 +93,7 @@ def test_another_front_takes_over_when_one_is_killed(service: Any) -> None:
         stream = client.generate("hello")
         chunks = iter(stream)
         assert next(chunks).text == "a"
-        service.kill(0)
+        service.kill(service.targets[0])
         assert [chunk.text for chunk in chunks] == ["b"]
 
 
@@ -110,7 +110,7 @@ def test_a_front_that_restarts_is_found_again(service: Any) -> None:
     with Client(target) as client:
         chunks = iter(client.generate("hello"))
         next(chunks)
-        service.kill(0)
+        service.kill(service.targets[0])
         threading.Timer(0.3, service.start, [target]).start()
         assert list(chunks) == []
 

@@ -196,7 +196,7 @@ def test_the_timeout_is_sent_twice_and_kept(service: Any, client: Client) -> Non
     assert caught.value.result is not None
     assert caught.value.result.text == "a"
     assert service.requests("Generate")[0].spec.timeout.ToMilliseconds() == 300
-    (_, remaining), *_ = service.metadata
+    remaining = service.calls[0].seconds_left
     assert remaining < 0.4
 
 
