@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import uvicorn
 
@@ -47,8 +49,14 @@ def main(argv: Sequence[str]) -> int:
         return _complain(f"cannot read the certificate or its key: {error.strerror}", 1)
     host, port = listener.getsockname()[:2]
     print(f"gateway listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave_to_uvicorn)
     uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def _leave_to_uvicorn(number: int, frame: FrameType | None) -> None:
+    """It drains, and then raises the signal again, for whoever had a handler before."""
 
 
 def _listen(settings: GatewaySettings) -> socket.socket:

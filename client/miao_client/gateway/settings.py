@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,11 @@ class GatewaySettings:
         host, port = _address(given.listen)
         if bool(given.tls_certificate) != bool(given.tls_key):
             raise SettingsError("--tls-certificate and --tls-key need each other")
+        if not (given.tls_certificate or given.allow_plaintext or _is_loopback(host)):
+            raise SettingsError(
+                f"{host} is not this machine alone, and keys would travel in plain text: give "
+                "--tls-certificate and --tls-key, or say --allow-plaintext behind a proxy with TLS"
+            )
         return cls(
             host,
             port,
@@ -86,7 +92,19 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     option("--tls-certificate", metavar="FILE", help="speak HTTPS with this certificate chain")
     option("--tls-key", metavar="FILE", help="and this key")
+    option(
+        "--allow-plaintext",
+        action="store_true",
+        help="speak HTTP beyond this machine, as behind a proxy that speaks HTTPS",
+    )
     return parser
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _positive(text: str) -> int:
