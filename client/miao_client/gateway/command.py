@@ -29,10 +29,6 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
-    try:
-        listener = _listen(settings)
-    except OSError as error:
-        return _complain(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}", 1)
     app = create_app(client, lenient=settings.lenient, most_body_bytes=settings.most_body_bytes)
     config = uvicorn.Config(
         app,
@@ -47,6 +43,10 @@ def main(argv: Sequence[str]) -> int:
         config.load()  # says now what is wrong with the certificate
     except OSError as error:
         return _complain(f"cannot read the certificate or its key: {error.strerror}", 1)
+    try:
+        listener = _listen(settings)
+    except OSError as error:
+        return _complain(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}", 1)
     host, port = listener.getsockname()[:2]
     print(f"gateway listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
