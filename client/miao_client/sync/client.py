@@ -43,6 +43,9 @@ class Client:
     they were. In a program that forks, make the client in the child, or at
     least call nothing before the fork.
 
+    What no argument says is taken from the environment (MIAO_TARGET, MIAO_CALL_TIMEOUT and
+    so on), else from the profile `~/.config/miao/config.toml` or MIAO_PROFILE.
+
     Args:
         target: Address of the service such as "localhost:50051" or
             "dns:///miao:50051"; several as a list or separated by commas. Else
@@ -50,9 +53,9 @@ class Client:
         model: The model for calls that name none. Else from MIAO_MODEL.
         timeout: Seconds that a generation may take, for calls that do not say.
             Else from MIAO_TIMEOUT, else without limit.
-        call_timeout: Seconds that any other call may take.
-        connect_timeout: Seconds to go on trying while no service answers.
-        reconnect_timeout: The same for a generation that was accepted already.
+        call_timeout: Seconds that any other call may take; else 30.
+        connect_timeout: Seconds to go on trying while no service answers; else 5.
+        reconnect_timeout: The same for a generation that was accepted already; else 30.
         wait_when_busy: Seconds to wait in all when the service is busy and says
             when to return; 0 raises `BusyError` at once.
         api_key: The key or bearer token that each call shows, or a function that
@@ -76,10 +79,10 @@ class Client:
         *,
         model: str | None = None,
         timeout: float | None = None,
-        call_timeout: float = 30.0,
-        connect_timeout: float = 5.0,
-        reconnect_timeout: float = 30.0,
-        wait_when_busy: float = 0.0,
+        call_timeout: float | None = None,
+        connect_timeout: float | None = None,
+        reconnect_timeout: float | None = None,
+        wait_when_busy: float | None = None,
         api_key: ApiKey | None = None,
         metadata: Metadata = (),
         tls: Tls | bool | None = None,

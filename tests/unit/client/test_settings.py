@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from miao_client import Client, InvalidRequestError
+from miao_client import settings as settings_module
+from miao_client.profile import KEYS
 from miao_client.settings import Settings
 
 
@@ -84,3 +87,54 @@ def test_a_client_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("MIAO_TARGET", "elsewhere:1")
     with Client() as client:
         assert client.settings.targets == ("elsewhere:1",)
+
+
+def test_the_profile_fills_what_the_environment_does_not_say(tmp_path: Path) -> None:
+    file = tmp_path / "miao" / "config.toml"
+    file.parent.mkdir()
+    file.write_text('target = ["a:1", "b:2"]\nmodel = "m"\ntimeout = 2\nconnect_timeout = 9\n')
+    environ = {"XDG_CONFIG_HOME": str(tmp_path), "MIAO_MODEL": "n", "MIAO_TIMEOUT": "3"}
+    given = dict.fromkeys(("call_timeout", "connect_timeout"))
+    settings = resolve(environ, timeout=4.0, **given)
+    assert settings.targets == ("a:1", "b:2")  # the profile's
+    assert settings.model == "n"  # the environment's before it
+    assert settings.timeout == 4.0  # the argument's before both
+    assert (settings.connect_timeout, settings.call_timeout) == (9.0, 30.0)
+    assert resolve(environ | {"MIAO_PROFILE": ""}).targets == ("localhost:50051",)
+    assert resolve({"MIAO_PROFILE": str(file)}).model == "m"
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("target = ", "MIAO_PROFILE"),
+        ('colour = "red"', "profile.colour"),
+        ("model = {}", "profile.model"),
+        ('timeout = "soon"', "MIAO_TIMEOUT"),
+    ],
+)
+def test_a_profile_without_sense_is_refused(tmp_path: Path, text: str, field: str) -> None:
+    file = tmp_path / "profile.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidRequestError) as caught:
+        resolve({"MIAO_PROFILE": str(file)})
+    assert caught.value.violations[0].field == field
+
+
+def test_a_profile_that_was_named_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="cannot be read"):
+        resolve({"MIAO_PROFILE": str(tmp_path / "missing.toml")})
+
+
+def test_the_environment_sets_every_time() -> None:
+    environ = {"MIAO_CONNECT_TIMEOUT": "1", "MIAO_RECONNECT_TIMEOUT": "2"}
+    environ |= {"MIAO_WAIT_WHEN_BUSY": "3", "MIAO_CALL_TIMEOUT": "4"}
+    names = ("connect_timeout", "reconnect_timeout", "wait_when_busy", "call_timeout")
+    settings = resolve(environ, **dict.fromkeys(names))
+    assert [getattr(settings, name) for name in names] == [1, 2, 3, 4]
+
+
+def test_every_key_of_a_profile_is_a_variable_that_the_sdk_reads() -> None:
+    sources = Path(settings_module.__file__).parent
+    read = "".join((sources / name).read_text() for name in ("settings.py", "tls.py"))
+    assert [key for key in KEYS if f'"MIAO_{key.upper()}"' not in read] == []
