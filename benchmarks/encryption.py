@@ -53,8 +53,9 @@ def pieces(ring: KeyRing) -> list[dict[str, float]]:
     for size in (60, 500, 4000, 100_000):
         payload, place = os.urandom(size), ("generation", "journal:12-0")
         sealed = vault.seal(*place, payload)
-        seal = each_us(lambda place=place, payload=payload: vault.seal(*place, payload))
-        opened = each_us(lambda place=place, sealed=sealed: vault.open(*place, sealed))
+        count = 20_000 if size < 10_000 else 1_000
+        seal = each_us(lambda place=place, payload=payload: vault.seal(*place, payload), count)
+        opened = each_us(lambda place=place, sealed=sealed: vault.open(*place, sealed), count)
         more = len(sealed) - size
         rows.append({"bytes": size, "seal_us": seal, "open_us": opened, "more_bytes": more})
     return rows

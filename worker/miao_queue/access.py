@@ -20,7 +20,7 @@ _QUEUEING = (
     *("zadd", "zrem", "zscore", "zcount", "zcard", "zrange", "zrangebyscore", "zrevrange"),
     *("zrevrank", "zrevrangebyscore", "zremrangebyscore", "zincrby", "zmscore"),
     *("sadd", "srem", "smembers", "sismember", "llen", "lrange", "lpush", "rpush", "lpop", "lrem"),
-    *("lindex", "xadd", "xrange", "xrevrange", "xread", "xlen", "exists", "del", "expire"),
+    *("lindex", "lpos", "xadd", "xrange", "xrevrange", "xread", "xlen", "exists", "del", "expire"),
     *("pexpire", "expireat", "persist", "pttl", "ttl", "time", "set", "get"),
 )
 

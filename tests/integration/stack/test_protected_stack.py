@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -130,6 +132,16 @@ def test_every_key_has_a_user_and_nothing_else_is_allowed() -> None:
     patterns = {pattern for user in access.USERS for pattern in user.patterns}
     allowed = {pattern.partition("*")[0] for pattern in patterns} - {"rq:", "miao:none"}
     assert names == allowed
+
+
+def test_every_command_of_the_scripts_is_allowed_to_who_runs_them() -> None:
+    folder = resources.files("miao_queue") / "lua"
+    for name in ("miao-front", "miao-worker"):
+        [user] = [user for user in access.USERS if user.name == name]
+        texts = [entry.read_text("utf-8") for entry in folder.iterdir() if entry.is_file()]
+        called = {word.lower() for text in texts for word in re.findall(r"call\('([A-Z]+)'", text)}
+        assert called
+        assert called <= set(user.commands), name
 
 
 def test_the_stack_runs_under_the_least_rights_over_tls_and_leaves_nothing_readable(
