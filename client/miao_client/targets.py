@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -26,6 +27,19 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.min_reconnect_backoff_ms", 3_000),  # also the time that a connection may take
 )
+
+_ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+
+
+def channel_options(target: str) -> tuple[tuple[str, int | str], ...]:
+    """How to reach a target: calls go in turn to all the addresses that one name stands for.
+
+    A front that stops closes its connections, and its turn passes to the others; its address
+    comes back in when it can be connected to again.
+    """
+    stands_for_several = target.startswith(("dns:", "ipv4:", "ipv6:"))
+    options: tuple[tuple[str, int | str], ...] = CHANNEL_OPTIONS
+    return (*options, ("grpc.service_config", _ROUND_ROBIN)) if stands_for_several else options
 
 
 class Targets(Generic[_Channel]):

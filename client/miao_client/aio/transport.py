@@ -15,7 +15,7 @@ from miao_client.methods import Operation
 from miao_client.recovery import Recovery
 from miao_client.settings import Settings
 from miao_client.stream_state import NextCall
-from miao_client.targets import CHANNEL_OPTIONS, Targets
+from miao_client.targets import Targets, channel_options
 from miao_client.tls import Tls
 
 _Answer = TypeVar("_Answer")
@@ -112,5 +112,5 @@ def cut_by_the_other_side() -> Failure:
 
 def _connect(tls: Tls | None, target: str) -> grpc.aio.Channel:
     if tls is None:
-        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-    return grpc.aio.secure_channel(target, tls.credentials(), options=CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=channel_options(target))
+    return grpc.aio.secure_channel(target, tls.credentials(), options=channel_options(target))

@@ -48,7 +48,8 @@ class Client:
 
     Args:
         target: Address of the service such as "localhost:50051" or
-            "dns:///miao:50051"; several as a list or separated by commas. Else
+            "dns:///miao:50051", whose addresses are called in turn; several as a list or
+            separated by commas, of which the next is used when one breaks. Else
             from MIAO_TARGET, else localhost:50051.
         model: The model for calls that name none. Else from MIAO_MODEL.
         timeout: Seconds that a generation may take, for calls that do not say.

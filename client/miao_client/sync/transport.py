@@ -16,7 +16,7 @@ from miao_client.methods import Operation
 from miao_client.recovery import Recovery
 from miao_client.settings import Settings
 from miao_client.stream_state import NextCall
-from miao_client.targets import CHANNEL_OPTIONS, Targets
+from miao_client.targets import Targets, channel_options
 from miao_client.tls import Tls
 
 _Answer = TypeVar("_Answer")
@@ -101,10 +101,11 @@ class Transport:
 
 # Who iterates a stream reads it by itself. Else a thread of the channel's reads for all
 # and wakes the one whose event it is: two changes of threads for each token.
-_OPTIONS = (*CHANNEL_OPTIONS, (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1))
+_READ_BY_ITERATING = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
 
 
 def _connect(tls: Tls | None, target: str) -> grpc.Channel:
+    options = (*channel_options(target), _READ_BY_ITERATING)
     if tls is None:
-        return grpc.insecure_channel(target, options=_OPTIONS)
-    return grpc.secure_channel(target, tls.credentials(), options=_OPTIONS)
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, tls.credentials(), options=options)
