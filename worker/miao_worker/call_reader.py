@@ -50,7 +50,7 @@ class CallReader:
     def __init__(self, names: Collection[str], end: str) -> None:
         """For functions of these names; `end` is the mark behind calls, or empty."""
         self.num_calls = 0  # that are complete
-        self.raw = ""  # what was read since what is certain
+        self._raw: list[str] = []  # what was read since what is certain
         self._names = frozenset(names)
         self._end = end
         self._char = ""
@@ -65,25 +65,26 @@ class CallReader:
 
     def begin(self, announced_by: str) -> None:
         """Expect calls from the next character on."""
-        self.raw = announced_by
+        self._raw = [announced_by]
         self._reading = self._calls()
         next(self._reading)
 
     def push(self, char: str) -> bool:
         """Read a character; False where it is behind the calls, and not read.
 
-        Where what was expected to be a call is none, it is in `raw`, all of it.
+        Where what was expected to be a call is none, `take_raw` has all of it.
         """
         assert self._reading is not None
         self._char = char
-        self.raw += char
+        if self._call is None or not self._call.has_begun:
+            self._raw.append(char)
         try:
             next(self._reading)
         except StopIteration as over:
             self._reading = None
             return bool(over.value)
         except _EndedError:
-            self._reading, self.raw = None, ""
+            self._reading, self._raw = None, []
             self.num_calls += 1
         except _NotACallError:
             self._reading = None
@@ -97,8 +98,8 @@ class CallReader:
 
     def take_raw(self) -> str:
         """What was read for a call and is none, or not yet at the end of the answer."""
-        raw, self.raw = self.raw, ""
-        return "" if self._call is not None and self._call.has_begun else raw
+        raw, self._raw = self._raw, []
+        return "" if self._call is not None and self._call.has_begun else "".join(raw)
 
     def _calls(self) -> Generator[None, None, bool]:
         """Read up to the end mark, which is taken, or to what is no call, which is not."""
@@ -108,7 +109,7 @@ class CallReader:
             yield from self._skip("" if is_first else ",;")
             char = self._char
             if char == "]" and in_list and not is_first:
-                in_list, self.raw = False, ""
+                in_list, self._raw = False, []
                 yield
             elif char == "[" and is_first and not in_list:
                 in_list = True
@@ -120,10 +121,10 @@ class CallReader:
                 raise _NotACallError
             elif self._end and char == self._end[0]:
                 yield from self._end_mark()
-                self.raw = ""
+                self._raw = []
                 return True
             else:
-                self.raw = ""
+                self._raw = []
                 return False
 
     def _one_call(self) -> Reading:
@@ -139,7 +140,7 @@ class CallReader:
             yield from self._rest(call)
         self.num_calls += 1
         self._call = None
-        self.raw = self._char  # all before it is certain
+        self._raw = [self._char]  # all before it is certain
 
     def _object(self, call: _Call, *, is_inner: bool = False) -> Reading:
         """An object that names a function."""
@@ -335,20 +336,20 @@ class _Call:
         self._names = names
         self._index = index
         self._deltas = deltas
-        self._waiting = ""  # arguments that came before the name
+        self._waiting: list[str] = []  # arguments that came before the name
 
     def begin(self, name: str) -> None:
         if name not in self._names:
             raise _NotACallError
         self.has_begun = True
-        self._deltas.append(CallDelta(self._index, name, self._waiting))
+        self._deltas.append(CallDelta(self._index, name, "".join(self._waiting)))
 
     def add(self, arguments: str) -> None:
         self.has_arguments = True
         if self.has_begun:
             self._deltas.append(CallDelta(self._index, None, arguments))
         else:
-            self._waiting += arguments
+            self._waiting.append(arguments)
 
     def complete(self) -> None:
         if not self.has_begun:
