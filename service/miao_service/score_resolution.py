@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import score_service_pb2 as rpc
+from miao.v1.understanding_pb2 import TASK_GENERATE
 from miao_queue import records
 from miao_queue.records import Submission
 from miao_service.errors import InvalidRequestError, Violation
@@ -35,7 +36,7 @@ class ScoreResolver:
     ) -> Submission:
         """The submission of a checked spec."""
         async with asyncio.timeout(self._redis_timeout):
-            model = await self._catalog.resolve(spec.model, "spec.model")
+            model = await self._catalog.resolve(spec.model, "spec.model", TASK_GENERATE)
         whole, target = await self._tokens(model, spec)
         context = await self._shortened(model, spec, whole, len(target))
         _check(spec, context, target)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +105,16 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Worker:
     """One more worker."""
 
-    def __init__(self, redis_url: str, model: Path, log: Path, *options: str) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        model: Path,
+        log: Path,
+        *options: str,
+        program: Sequence[str] = ("-m", "miao_worker"),
+    ) -> None:
         self._log = log
-        command = [sys.executable, "-m", "miao_worker", "--redis-url", redis_url]
+        command = [sys.executable, *program, "--redis-url", redis_url]
         command += ["--model", str(model), *OPTIONS, *options]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -164,9 +171,9 @@ def start_worker(
 ) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
-    def start(*options: str) -> Worker:
+    def start(*options: str, **changes: Any) -> Worker:
         log = tmp_path / f"{len(workers)}.log"
-        workers.append(Worker(stack.redis_url, sentence_model, log, *options))
+        workers.append(Worker(stack.redis_url, sentence_model, log, *options, **changes))
         return workers[-1]
 
     yield start

@@ -16,7 +16,13 @@ from redis import Redis
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from miao_client import AsyncClient, Client, Embeddings, InvalidRequestError, Task
+from miao_client import (
+    AsyncClient,
+    Client,
+    Embeddings,
+    InvalidRequestError,
+    Task,
+)
 from miao_queue import keys
 from miao_worker.stack import Stack
 from tests.integration.understanding.conftest import Worker
@@ -122,6 +128,33 @@ def test_an_answer_survives_its_engine_and_its_worker(
         worker.kill()
         start_worker()
         assert call.result(50).vectors == expected
+
+
+def test_what_redis_forgets_of_a_request_is_answered_all_the_same(
+    stack: Stack, start_worker: Callable[..., Worker]
+) -> None:
+    started = start_worker("--name", "forgetful")
+    started.wait_ready()
+    worker = psutil.Process(started.process.pid)
+    engine = next(c for c in worker.children(recursive=True) if c.name() == "miao-engine")
+    with (
+        Client(stack.address, timeout=60, model="forgetful") as client,
+        Redis.from_url(stack.redis_url) as redis,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        expected = client.embed(TEXTS).vectors
+        engine.suspend()
+        call = threads.submit(client.embed, TEXTS)
+        wait_until(lambda: bool(redis.zcard(keys.LEASES)))
+        (claimed,) = (member.decode() for member in redis.zrange(keys.LEASES, 0, -1))
+        with redis.pipeline() as pipeline:  # as after a restart without the last seconds
+            pipeline.delete(keys.generation(claimed), keys.journal(claimed))
+            pipeline.zrem(keys.LEASES, claimed)
+            pipeline.execute()
+        engine.resume()
+        assert call.result(50).vectors == expected
+        wait_until(lambda: bool(redis.exists(keys.generation(claimed))))
+        assert 0 < redis.ttl(keys.generation(claimed)) <= 120
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
