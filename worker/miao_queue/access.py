@@ -28,7 +28,7 @@ _QUEUEING = (
 _WORKING = (
     *("info", "multi", "exec", "watch", "unwatch", "setex", "setnx", "incr", "incrby", "scard"),
     *("hincrbyfloat", "hmset", "hsetnx", "zpopmin", "xdel", "xtrim", "subscribe", "unsubscribe"),
-    *("psubscribe", "publish", "type", "client|list"),
+    *("psubscribe", "publish", "type", "client|list", "client|info"),
 )
 
 _EVERYBODYS = (

@@ -179,6 +179,7 @@ def test_the_stack_runs_under_the_least_rights_over_tls_and_leaves_nothing_reada
         finally:
             stack.stop()
         assert redis.denials() == []
+        assert len(said["listed"]) == redis.root.zcard(keys.tenant("ann"))  # all can be read
         found = redis.everything_on_disk()
         assert b"miao:journal:" in found
         secrets = [PROMPT.encode(), said["text"].encode(), api_key.rpartition("_")[2].encode()]
@@ -199,9 +200,10 @@ def use_everything(client: Client) -> dict[str, Any]:
     client.score("a text", prompt="behind another")
     waiting = client.create(PROMPT, max_tokens=300, ignore_eos=True)
     client.cancel(waiting.generation_id)
-    assert len(list(client.list())) == 2
+    listed = {generation.generation_id for generation in client.list()}
+    assert {result.generation_id, waiting.generation_id} <= listed
     assert [model.name for model in client.models()] == ["tiny"]
-    return {"prompt": prompt, "output": result.token_ids, "text": result.text}
+    return {"listed": listed, "prompt": prompt, "output": result.token_ids, "text": result.text}
 
 
 @pytest.mark.parametrize(
