@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -36,26 +34,6 @@ def test_the_mask_is_as_long_as_the_logits(size):
     assert max(allowed) < TOKENIZER.get_vocab_size()
     assert 0 in allowed  # the end
     assert 1 not in allowed  # the other special token
-
-
-@pytest.mark.parametrize(
-    "said", ['{"action": "set_reminder", "day": "明天"}', "Turn it into a typed action.", "🐱 \n"]
-)
-def test_what_is_left_to_say_is_said_in_the_models_own_tokens(said):
-    tokenizer = Tokenizer.from_str(bundled())
-    vocabulary = load_vocabulary(bundled(), tokenizer.get_vocab_size(), [2])
-    matcher = LLMatcher(vocabulary, f"start: {json.dumps(said)}")
-    for token_id in tokenizer.encode(said, add_special_tokens=False).ids:
-        mask = matcher.compute_bitmask()
-        assert mask[token_id // 8] >> (token_id % 8) & 1
-        assert matcher.consume_tokens([token_id])
-    assert matcher.is_stopped()
-
-
-def test_a_text_is_cut_into_tokens_that_make_it_up():
-    vocabulary = load_vocabulary(TOKENIZER.to_str(), VOCAB, [0])
-    text = '好的 <|other|> {"name": "\u0000"}' + " " * 80
-    assert vocabulary.decode_str(vocabulary.tokenize_str(text)) == text
 
 
 def sentencepiece() -> Tokenizer:

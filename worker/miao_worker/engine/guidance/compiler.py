@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,8 @@ _MAX_KEPT = 128  # grammars
 _LONGEST_BAN = 128  # tokens of the prompt that a ban may reach into
 _STACK_BYTES = 32 << 20  # grammars are compiled by recursion; fronts try them with less
 # Errors must not quote the grammar or the output.
+_OPTIONS = "%llguidance"
+_NO_FORCING = f'{_OPTIONS} {{"no_forcing": true}}'
 _LIMITS = LLParserLimits(verbose_errors=False)
 
 
@@ -59,7 +62,8 @@ class GuideCompiler:
     def _compiled(self, grammar: str) -> tuple[LLMatcher, Closable]:
         kept = self._kept.get(grammar)
         if kept is None:
-            matcher = LLMatcher(self.vocabulary, grammar, log_level=0, limits=_LIMITS)
+            unforced = without_forcing(grammar)
+            matcher = LLMatcher(self.vocabulary, unforced, log_level=0, limits=_LIMITS)
             if matcher.is_error():
                 raise GuideError("the grammar of the output cannot be used with this model")
             kept = self._kept[grammar] = (matcher, Closable.of(grammar))
@@ -67,6 +71,20 @@ class GuideCompiler:
         if len(self._kept) > _MAX_KEPT:
             self._kept.popitem(last=False)
         return kept
+
+
+def without_forcing(grammar: str) -> str:
+    """The same grammar, by which a text that is left to say may be said in any tokens.
+
+    llguidance would else allow one tokenization of it alone. A model that has to spell a key of
+    JSON in tokens that it would not have chosen goes on worse, and takes more steps for it.
+    """
+    if not grammar.lstrip().startswith("{"):
+        return grammar if _OPTIONS in grammar else f"{_NO_FORCING}\n{grammar}"
+    (part,) = json.loads(grammar)["grammars"]
+    if part.get("lark_grammar"):
+        return f"{_NO_FORCING}\n{part['lark_grammar']}"
+    return f"{_NO_FORCING}\nstart: %json {json.dumps(part['json_schema'])}"
 
 
 def _one_thread() -> ThreadPoolExecutor:

@@ -14,8 +14,6 @@ from typing import Any
 
 from llguidance import LLTokenizer, TokenizerWrapper
 
-_LONGEST_BYTES = 32  # of a token that a text is cut into
-
 
 class VocabularyError(ValueError):
     """Grammars cannot be followed with this tokenizer; the message says why."""
@@ -58,29 +56,14 @@ class _Tokens:
         self.tokens = tokens
         self.special_token_ids = sorted(special)
         self.eos_token_id = eos_token_id
-        left_out = set(self.special_token_ids)
-        self._ids = {
-            token: token_id
-            for token_id, token in enumerate(tokens)
-            if 0 < len(token) <= _LONGEST_BYTES and token_id not in left_out
-        }
+        self._ids = {token: token_id for token_id, token in enumerate(tokens) if len(token) == 1}
 
     def __call__(self, text: bytes | str) -> list[int]:
-        """The text in tokens, at each place the longest.
-
-        Where a grammar leaves one text to say, llguidance allows these tokens alone. A model
-        that had to spell it byte by byte would take a step for each, and go on worse.
-        """
+        """Some tokens of the text: one for each byte. Masks do not depend on it."""
         data = text.encode() if isinstance(text, str) else text
-        token_ids, start = [], 0
-        while start < len(data):
-            end = min(len(data), start + _LONGEST_BYTES)
-            while end > start + 1 and data[start:end] not in self._ids:
-                end -= 1
-            if data[start:end] in self._ids:
-                token_ids.append(self._ids[data[start:end]])
-            start = end
-        return token_ids
+        return [
+            self._ids[data[i : i + 1]] for i in range(len(data)) if data[i : i + 1] in self._ids
+        ]
 
 
 def _is_byte_level(description: dict[str, Any]) -> bool:
