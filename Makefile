@@ -77,8 +77,10 @@ wheel: $(VENV)/dev.stamp  ## Build the wheel into dist/.
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist
 
-model: $(VENV)/dev.stamp  ## Train the bundled model anew; under 40 minutes on two cores.
-	$(BIN)/python worker/training/train.py --output worker/miao_worker/bundled
+model: $(VENV)/dev.stamp  ## Train the bundled model anew; some 45 minutes on two cores.
+	$(BIN)/python worker/training/train.py --stage language --output $(VENV)/language
+	$(BIN)/python worker/training/train.py --stage tasks --start $(VENV)/language \
+	    --output worker/miao_worker/bundled
 
 clean:  ## Remove what make has made.
 	rm -rf $(VENV) dist build worker/miao_worker/engine/cpu/_kernels_*

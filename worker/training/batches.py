@@ -1,7 +1,7 @@
 """Turns the documents of the corpus into batches of tokens."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from training.conversation import Document, draw_document
 
 IGNORED = -100
+Draw = Callable[[random.Random], Document]
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,12 @@ class BatchSize:
     documents: int = 4096
 
 
-def draw_documents(rng: random.Random, excluded: frozenset[str]) -> Iterator[Document]:
+def draw_documents(
+    rng: random.Random, excluded: frozenset[str], draw: Draw = draw_document
+) -> Iterator[Document]:
     """Documents without end, none of which holds an excluded question."""
     while True:
-        document = draw_document(rng)
+        document = draw(rng)
         if excluded.isdisjoint(document.questions):
             yield document
 
@@ -56,11 +59,15 @@ def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> Example:
 
 
 def draw_batches(
-    seed: int, size: BatchSize, tokenizer: PreTrainedTokenizerFast, excluded: frozenset[str]
+    seed: int,
+    size: BatchSize,
+    tokenizer: PreTrainedTokenizerFast,
+    excluded: frozenset[str],
+    draw: Draw = draw_document,
 ) -> Iterator[Batch]:
     """Batches of rows of like length, until the budget of tokens is spent."""
     rng = random.Random(seed)
-    documents = draw_documents(rng, excluded)
+    documents = draw_documents(rng, excluded, draw)
     spent = 0
     while True:
         examples = [encode(tokenizer, next(documents)) for _ in range(size.documents)]

@@ -19,6 +19,12 @@ from typing import Any
 
 HELD_OUT = Path(__file__).parent / "heldout.jsonl"
 DEMONSTRATION = Path(__file__).parent / "demonstration.jsonl"
+# What the applications of the SDK's examples are measured by.
+COMMANDS = (Path(__file__).parent / "commands.jsonl", Path(__file__).parent / "more_commands.jsonl")
+CUSTOMERS = (
+    Path(__file__).parent / "customers.jsonl",
+    Path(__file__).parent / "more_customers.jsonl",
+)
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _LATIN_WORD = re.compile(r"[A-Za-z]+")
 
@@ -34,8 +40,7 @@ class Item:
 
 
 def read_items(path: Path = HELD_OUT) -> list[Item]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [_item(json.loads(line)) for line in lines if line.strip()]
+    return [_item(fields) for fields in read_lines(path)]
 
 
 def _item(fields: dict[str, Any]) -> Item:
@@ -53,7 +58,14 @@ def _item(fields: dict[str, Any]) -> Item:
 
 def held_out_questions() -> frozenset[str]:
     """Every question that must not occur in the corpus; earlier turns only lead to it."""
-    return frozenset(item.turns[-1] for item in read_items())
+    said = (fields["say"] for path in (*COMMANDS, *CUSTOMERS) for fields in read_lines(path))
+    return frozenset((*(item.turns[-1] for item in read_items()), *said))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that has one on each line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.strip()]
 
 
 def complaints(item: Item, answer: str, ended: bool) -> list[str]:

@@ -61,15 +61,15 @@ class Turn:
 def draw_document(rng: random.Random) -> Document:
     style = rng.random()
     if style < 0.55:
-        return _chat(rng, [_turn(rng, _draw_intent(rng))])
+        return chat(rng, [_turn(rng, draw_intent(rng))])
     if style < 0.69:
-        return _chat(rng, list(_conversation(rng)))
+        return chat(rng, list(conversation(rng)))
     if style < 0.81:
-        return _typed(rng)
-    return _plain(rng)
+        return typed_chat(rng)
+    return plain(rng)
 
 
-def _draw_intent(rng: random.Random, language: Language | None = None) -> Intent:
+def draw_intent(rng: random.Random, language: Language | None = None) -> Intent:
     while True:
         intent = rng.choices(INTENTS, _WEIGHTS)[0]
         if language in (None, intent.language):
@@ -91,10 +91,10 @@ def _question(rng: random.Random, template: str, slots: Slots, language: Languag
 
 
 def _turn(rng: random.Random, intent: Intent) -> Turn:
-    return _turn_of(rng, intent, draw_slots(rng, intent))
+    return turn_of(rng, intent, draw_slots(rng, intent))
 
 
-def _turn_of(rng: random.Random, intent: Intent, slots: Slots) -> Turn:
+def turn_of(rng: random.Random, intent: Intent, slots: Slots) -> Turn:
     question = choose(rng, rng.choice(intent.user))
     # What the question does not name, the answer must not invent.
     for name, general in _GENERAL[intent.language].items():
@@ -104,15 +104,15 @@ def _turn_of(rng: random.Random, intent: Intent, slots: Slots) -> Turn:
     return Turn(_question(rng, question, slots, intent.language), reply)
 
 
-def _conversation(rng: random.Random) -> Iterator[Turn]:
+def conversation(rng: random.Random) -> Iterator[Turn]:
     """Two to six turns, mostly in one language, some of which refer to the one before."""
     language: Language = rng.choice(("zh", "en"))
     for _ in range(rng.randint(1, 4)):
         if rng.random() < 0.1:
             language = "en" if language == "zh" else "zh"
-        intent = _draw_intent(rng, language)
+        intent = draw_intent(rng, language)
         slots = draw_slots(rng, intent)
-        yield _turn_of(rng, intent, slots)
+        yield turn_of(rng, intent, slots)
         if intent.followups and rng.random() < 0.75:
             user, reply = rng.choice(list(intent.followups))
             yield Turn(
@@ -120,7 +120,7 @@ def _conversation(rng: random.Random) -> Iterator[Turn]:
             )
 
 
-def _chat(rng: random.Random, turns: list[Turn], system: str | None = None) -> Document:
+def chat(rng: random.Random, turns: list[Turn], system: str | None = None) -> Document:
     pieces: list[Piece] = []
     if system is None and rng.random() < 0.2:
         language: Language = "en" if turns[0].question.isascii() else "zh"
@@ -134,13 +134,13 @@ def _chat(rng: random.Random, turns: list[Turn], system: str | None = None) -> D
     return Document(tuple(pieces[:-1]), tuple(turn.question for turn in turns))
 
 
-def _typed(rng: random.Random) -> Document:
+def typed_chat(rng: random.Random) -> Document:
     style = rng.random()
     if style < 0.5:
         intent = rng.choice(_ACTIONS)
         slots = draw_slots(rng, intent)
-        question = _turn_of(rng, intent, slots).question
-        return _chat(
+        question = turn_of(rng, intent, slots).question
+        return chat(
             rng,
             [Turn(question, t.action_answer(intent, slots))],
             t.action_system(rng, intent.language),
@@ -148,17 +148,17 @@ def _typed(rng: random.Random) -> Document:
     if style < 0.65:
         language: Language = rng.choice(("zh", "en"))
         system, question, answer = t.sentiment_task(rng, language)
-        return _chat(rng, [Turn(question, answer)], system)
+        return chat(rng, [Turn(question, answer)], system)
     task, intents = (t.label_task, _LABELLED) if style < 0.85 else (t.desk_task, _DESK)
     intent = rng.choice(intents)
     system, answer = task(rng, intent)
-    return _chat(rng, [Turn(_turn(rng, intent).question, answer)], system)
+    return chat(rng, [Turn(_turn(rng, intent).question, answer)], system)
 
 
-def _plain(rng: random.Random) -> Document:
+def plain(rng: random.Random) -> Document:
     """A question or a beginning, and what follows it, without any markup."""
     continued = rng.random() < 0.6
-    intent = _draw_continued(rng) if continued else _draw_intent(rng)
+    intent = _draw_continued(rng) if continued else draw_intent(rng)
     turn = _turn(rng, intent)
     joint = "\n" if rng.random() < 0.15 else " " if intent.language == "en" else ""
     return Document(

@@ -1,11 +1,13 @@
-"""Trains the bundled model from nothing and writes it as a Hugging Face folder.
+"""Trains the bundled model in two stages and writes it as a Hugging Face folder.
 
-    python worker/training/train.py --output worker/miao_worker/bundled
+    python worker/training/train.py --stage language --output FOLDER
+    python worker/training/train.py --stage tasks --start FOLDER --output BUNDLED
 
-Two processes of one thread each take turns at the batches and average their gradients: on
-a model this small that makes more of two cores than two threads at every product do. The
-corpus is drawn from a seed, so the same machine gives the same weights. Nothing is written
-before the training is done.
+The first stage begins with nothing and learns to talk; the second begins with what the first
+wrote and learns the tasks whose answer is data. Two processes of one thread each take turns at
+the batches and average their gradients: on a model this small that makes more of two cores than
+two threads at every product do. The corpus is drawn from a seed, so the same machine gives the
+same weights. Nothing is written before the training is done.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,8 +28,10 @@ import torch.multiprocessing
 from torch import Tensor, distributed
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from training.batches import IGNORED, Batch, BatchSize, draw_batches, draw_documents
+from training.batches import IGNORED, Batch, BatchSize, Draw, draw_batches, draw_documents
 from training.checker import held_out_questions
+from training.conversation import draw_document
+from training.tasks import draw_task
 from training.tokenizer import save_tokenizer, train_tokenizer
 
 
@@ -55,6 +59,13 @@ class Recipe:
     intermediate: int = 512
     context: int = 1024
     embedding_deviation: float = 0.06
+    draw: Draw = draw_document
+
+
+STAGES = {
+    "language": Recipe(),
+    "tasks": replace(Recipe(), seed=17, tokens=4_500_000, peak_rate=1.2e-3, draw=draw_task),
+}
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
@@ -191,6 +202,7 @@ def work(
     excluded: frozenset[str],
     meeting: str,
     output: Path,
+    start: Path | None = None,
 ) -> None:
     """What one of the processes does; the first one writes the model."""
     torch.set_num_threads(1)
@@ -199,9 +211,12 @@ def work(
     distributed.init_process_group(
         "gloo", init_method=meeting, rank=rank, world_size=recipe.processes
     )
-    model = build_model(recipe, tokenizer)
+    if start is None:
+        model = build_model(recipe, tokenizer)
+    else:
+        model = Qwen3ForCausalLM.from_pretrained(start, dtype=torch.float32)
     size = BatchSize(recipe.max_length, recipe.batch_tokens, recipe.tokens, recipe.documents)
-    batches = draw_batches(recipe.seed + 1, size, tokenizer, excluded)
+    batches = draw_batches(recipe.seed + 1, size, tokenizer, excluded, recipe.draw)
     figures = train(recipe, model, batches, rank)
     distributed.barrier()
     distributed.destroy_process_group()
@@ -221,16 +236,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("--stage", choices=STAGES, default="language")
+    parser.add_argument("--start", type=Path, help="folder of the model to go on from")
     parser.add_argument("--output", type=Path, required=True, help="folder to write the model to")
     arguments = parser.parse_args()
-    started, recipe, excluded = time.monotonic(), Recipe(), held_out_questions()
+    recipe, start = STAGES[arguments.stage], arguments.start
+    if (start is None) != (arguments.stage == "language"):
+        parser.error("the stage of tasks, and no other, needs --start")
+    started, excluded = time.monotonic(), held_out_questions()
+    tokenizer = (
+        make_tokenizer(recipe, excluded)
+        if start is None
+        else PreTrainedTokenizerFast.from_pretrained(start)
+    )
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with tempfile.TemporaryDirectory() as folder:
         meeting = (Path(folder) / "meeting").as_uri()
         torch.multiprocessing.spawn(
             work,
-            (recipe, make_tokenizer(recipe, excluded), excluded, meeting, arguments.output),
+            (recipe, tokenizer, excluded, meeting, arguments.output, start),
             nprocs=recipe.processes,
         )
     seconds = {"wall_seconds": time.monotonic() - started, "core_seconds": _core_seconds()}

@@ -1,24 +1,28 @@
 """What the bundled model is trained on: drawn from a seed, complete, and without the held out."""
 
 import itertools
+import json
 import random
 import re
 
 import pytest
 
-from training.batches import IGNORED, BatchSize, draw_batches, draw_documents
-from training.checker import held_out_questions
-from training.conversation import Document
+from training.batches import IGNORED, BatchSize, Draw, draw_batches, draw_documents
+from training.checker import COMMANDS, CUSTOMERS, held_out_questions, read_lines
+from training.conversation import END, Document, draw_document
 from training.corpus import INTENTS
 from training.corpus.rewordings import reworded
+from training.corpus.tasks import TASK_INTENTS
 from training.grammar import Intent, choose, draw_slots, fill
+from training.tasks import draw_task
 from training.tokenizer import train_tokenizer
 
 LEFT_OVER = re.compile(r"\{\w+\}|[\[\]|]")
 
 
-def _documents(count: int, seed: int = 3) -> list[Document]:
-    return list(itertools.islice(draw_documents(random.Random(seed), held_out_questions()), count))
+def _documents(count: int, seed: int = 3, draw: Draw = draw_document) -> list[Document]:
+    documents = draw_documents(random.Random(seed), held_out_questions(), draw)
+    return list(itertools.islice(documents, count))
 
 
 def test_a_seed_gives_the_same_documents() -> None:
@@ -32,13 +36,34 @@ def test_no_document_asks_an_excluded_question() -> None:
     assert all(excluded.isdisjoint(document.questions) for document in drawn)
 
 
-@pytest.mark.parametrize("intent", INTENTS, ids=lambda i: f"{i.language}-{i.name}")
+@pytest.mark.parametrize(
+    "intent", [*INTENTS, *TASK_INTENTS], ids=lambda i: f"{i.language}-{i.name}"
+)
 def test_every_wording_and_reply_can_be_filled(intent: Intent) -> None:
     rng = random.Random(5)
     for template in (*intent.user, *intent.reply):
         text = fill(choose(rng, template), draw_slots(rng, intent), intent.language)
         assert text
         assert not LEFT_OVER.search(text), text
+
+
+def test_tasks_are_answered_by_data_that_is_whole() -> None:
+    kinds = set()
+    for document in _documents(600, draw=draw_task):
+        answer = document.pieces[-1].text
+        if answer.startswith('{"'):
+            data = json.loads(answer.removesuffix(END))
+            kinds.add(data.get("action", "topic"))
+            assert not LEFT_OVER.search("".join(map(str, data.values())))
+    assert kinds >= {"set_reminder", "cancel_reminder", "set_timer", "tell_time", "none", "topic"}
+
+
+def test_what_the_applications_are_measured_by_is_held_out() -> None:
+    held_out = held_out_questions()
+    for path in (*COMMANDS, *CUSTOMERS):
+        asked = [fields["say"] for fields in read_lines(path)]
+        assert len(asked) == len(set(asked)) >= 20
+        assert held_out.issuperset(asked)
 
 
 @pytest.mark.parametrize("name", ["call", "message"])

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from training.batches import draw_documents
+from training.tasks import draw_task
 from training.tokenizer import train_tokenizer
 from training.train import Recipe, rate_at, work
 
@@ -52,6 +54,17 @@ def test_a_seed_gives_the_same_weights(tmp_path: Path) -> None:
     first = _weights(tmp_path / "a", TINY)
     assert _weights(tmp_path / "b", TINY) == first
     assert _weights(tmp_path / "c", replace(TINY, seed=8)) != first
+
+
+def test_a_second_stage_goes_on_from_the_first(tmp_path: Path) -> None:
+    _weights(tmp_path / "a", TINY)
+    first = tmp_path / "a" / "model"
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(first)
+    recipe = replace(TINY, draw=draw_task, peak_rate=0.0, final_rate=0.0)  # which learns nothing
+    meeting = (tmp_path / "meeting").as_uri()
+    work(0, recipe, tokenizer, frozenset(), meeting, tmp_path / "b", first)
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "b" / name).read_bytes() == (first / name).read_bytes()
 
 
 def test_the_rate_rises_then_falls_to_its_end() -> None:

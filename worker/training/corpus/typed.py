@@ -32,6 +32,22 @@ LABELS: dict[str, tuple[str, str]] = {
     "music": ("music", "音乐"),
 }
 HANDOVER = {"human", "billing", "unknown"}
+# What a customer may say to a desk: the topic, and whether a person must take over.
+DESK: dict[str, tuple[str, bool]] = {
+    **{
+        name: (label, name in HANDOVER)
+        for name, (label, _) in LABELS.items()
+        if name not in ("reminder", "weather", "music")
+    },
+    **dict.fromkeys(
+        ("who", "ability", "howareyou", "daytime", "bye", "praise"), ("greeting", False)
+    ),
+    "blame": ("human", True),
+    **dict.fromkeys(
+        ("joke", "story", "poem", "feeling", "happy", "reminder", "music", "weather", "device_on"),
+        ("other", True),
+    ),
+}
 
 _ACTION_SYSTEM = {
     "en": "[Turn|Convert|Translate|Change] the [command|message|request] [of the user|] into [a JSON action|an action as JSON|a typed action in JSON]. [Reply with JSON only.|Answer only with JSON.|]",
@@ -101,8 +117,16 @@ def label_task(rng: random.Random, intent: Intent) -> tuple[str, str]:
 
 def desk_task(rng: random.Random, intent: Intent) -> tuple[str, str]:
     """A system message that asks for routing, and the routing."""
-    answer = {"topic": LABELS[intent.name][0], "handover": intent.name in HANDOVER}
-    return choose(rng, _DESK_SYSTEM[intent.language]).strip(), json.dumps(answer)
+    answer = routing(LABELS[intent.name][0], intent.name in HANDOVER)
+    return desk_system(rng, intent.language), answer
+
+
+def desk_system(rng: random.Random, language: Language) -> str:
+    return choose(rng, _DESK_SYSTEM[language]).strip()
+
+
+def routing(topic: str, handover: bool) -> str:
+    return json.dumps({"topic": topic, "handover": handover})
 
 
 def sentiment_task(rng: random.Random, language: Language) -> tuple[str, str, str]:
