@@ -152,7 +152,7 @@ def test_output_that_does_not_follow_ends_with_an_error(make_babbler, ask, say):
 
 
 def test_a_grammar_with_no_way_on_ends_with_an_error(make_babbler, ask, say):
-    said = say(make_babbler(), ask('start: "a" start'))
+    said = say(make_babbler(), ask('start: "a" NEVER\nNEVER: /b/ & /c/'))
     assert said.reason is FinishReason.ERROR
     assert "grammar" in said.error
 
