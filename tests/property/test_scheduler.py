@@ -107,6 +107,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         for prefill in batch.prefills:
             assert prefill.start == prefill.sequence.num_computed_tokens
             assert 0 < prefill.num_tokens <= prefill.sequence.num_uncomputed_tokens
+        self._check_oldest(scheduled)
+
+    def _check_oldest(self, scheduled):
         if scheduled:
             oldest = next(iter(self.alive.values()))
             running = oldest in scheduled or oldest.num_uncomputed_tokens > 1
@@ -118,7 +121,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         running = [int(i) for i in self.scheduler._running]
-        waiting = [int(i) for i in self.scheduler._waiting]
+        waiting = [int(s.sequence_id) for s in self.scheduler._waiting.values()]
         assert running == sorted(running)
         assert waiting == sorted(waiting)
         assert not running or not waiting or running[-1] < waiting[0]
@@ -148,6 +151,48 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not self.scheduler.has_unfinished
         assert self.blocks.num_free_blocks == NUM_BLOCKS
 
+
+class SharedMachine(SchedulerMachine):
+    """The same with several tenants: each keeps its own order, and nobody starves."""
+
+    @rule(
+        prompt=st.lists(st.integers(0, 1), min_size=1, max_size=MAX_LENGTH - 1),
+        max_tokens=st.integers(1, 12),
+        tenant=st.sampled_from("abc"),
+    )
+    def add(self, prompt, max_tokens, tenant="a"):
+        sequence = Sequence(
+            str(self.num_added), SamplingParams(max_tokens, 0), list(prompt), len(prompt)
+        )
+        sequence.tenant = tenant
+        sequence.weight = {"a": 1.0, "b": 3.0, "c": 0.5}[tenant]
+        self.num_added += 1
+        self.alive[sequence.sequence_id] = sequence
+        self.scheduler.add(sequence)
+
+    def _check_oldest(self, scheduled):
+        """The first of a tenant that runs is never put back for its own tenant's sake."""
+        oldest = {}
+        for sequence in self.alive.values():
+            oldest.setdefault(sequence.tenant, sequence)
+        assert not scheduled or any(q.row is not None for q in oldest.values())
+
+    @invariant()
+    def running_came_before_waiting(self):
+        if not hasattr(self, "scheduler"):
+            return
+        for tenant in "abc":
+            running = [q for q in self.scheduler._running.values() if q.tenant == tenant]
+            waiting = [q for q in self.scheduler._waiting.values() if q.tenant == tenant]
+            running, waiting = ([int(q.sequence_id) for q in each] for each in (running, waiting))
+            assert running == sorted(running)
+            assert waiting == sorted(waiting)
+            assert not running or not waiting or running[-1] < waiting[0]
+        assert len(self.scheduler._running) <= self.max_running
+
+
+TestShared = SharedMachine.TestCase
+TestShared.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 TestScheduler = SchedulerMachine.TestCase
 TestScheduler.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

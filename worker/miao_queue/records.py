@@ -103,6 +103,7 @@ class Record:
     finished: pb.Finished | None
     vocabulary: str = ""  # digest of the one that its tokens are of; empty: not known
     weights: str = ""  # digest of those that its output was begun with
+    weight: float = 1.0  # its tenant's
     is_generation: bool = True  # else it was asked of an encoder
 
     @classmethod
@@ -139,6 +140,7 @@ class Record:
             finished=None if finished is None else pb.Finished.FromString(finished),
             vocabulary=state.get(b"vocabulary", b"").decode(),
             weights=state.get(b"weights", b"").decode(),
+            weight=float(state.get(b"weight", 1)),
             is_generation=b"task" not in state,
         )
 

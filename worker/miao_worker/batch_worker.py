@@ -184,12 +184,12 @@ class BatchWorker(BaseWorker):
         return self._stop_requests > 0 or self._engine_lost is not None
 
     def _claim_all(self) -> None:
-        """Claim while there is room in the batch and work in the queues.
+        """Claim while there is room in the batch, for somebody, and work in the queues.
 
         RQ's books take milliseconds; they come when all are under way.
         """
-        while self._runner.may_add:
-            claim = self._claims.claim(self._served.sources(), uuid4().hex)
+        while (barred := self._runner.barred) is not None:
+            claim = self._claims.claim(self._served.sources(), uuid4().hex, barred)
             self._note_suspension(is_suspended=isinstance(claim, Suspended))
             match claim:
                 case Claim(record):

@@ -66,6 +66,8 @@ class Execution(Attempt[Answer]):
             output_token_ids=tuple(answer.computed_token_ids),
             grammar=job.guide or None,
             adapter=self._adapter,
+            tenant=self.claim.record.tenant,
+            weight=self.claim.record.weight,
             sampling=SamplingParams(
                 max_tokens=job.max_tokens,
                 seed=answer.seed,

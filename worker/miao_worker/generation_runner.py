@@ -24,6 +24,7 @@ from miao_queue.claims import Append, Claim, ClaimStore, Crashes, WriteCode
 from miao_queue.telemetry import logs
 from miao_worker.attempt import FAILED_PRECONDITION, INTERNAL, AnyAttempt
 from miao_worker.clock import RedisClock
+from miao_worker.engine import shares
 from miao_worker.engine_batch import Brought, EngineBatch, failure_message
 from miao_worker.engine_process import EngineDiedError, EngineProcess
 from miao_worker.execution import Execution
@@ -103,10 +104,19 @@ class GenerationRunner:
         return sum(len(execution.answers) for execution in list(self._running.values()))
 
     @property
-    def may_add(self) -> bool:
-        """Whether there is room for another, and all that run may run together."""
-        has_room = self.num_sequences < self._settings.engine.max_sequences
-        return has_room and not self._batch.is_isolating
+    def barred(self) -> list[str] | None:
+        """The tenants for whom there is no room; None where there is none for anybody.
+
+        All that run must be able to run together.
+        """
+        if self._batch.is_isolating:
+            return None
+        held = [
+            (record.tenant, record.weight)
+            for execution in list(self._running.values())
+            for record in [execution.claim.record] * len(execution.answers)
+        ]
+        return shares.barred(held, self._settings.engine.max_sequences)
 
     def claims_held(self) -> list[Claim]:
         """The claims to be renewed, or to be given back when the runner has stopped."""

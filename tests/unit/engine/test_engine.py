@@ -214,18 +214,18 @@ def test_ten_thousand_waiting_do_not_slow_a_step(make_engine, make_request):
     engine, _ = make_engine(max_sequences=1)
     for i in range(10_000):
         engine.add(make_request(str(i)))
-    waiting = engine._scheduler._waiting
+    lines = engine._scheduler._waiting._lines
     looked_at = 0
 
-    class Counting(type(waiting)):
-        def __iter__(self):
+    class Counting(type(lines[""])):
+        def values(self):
             nonlocal looked_at
-            for key in super().__iter__():
+            for sequence in super().values():
                 looked_at += 1
-                yield key
+                yield sequence
 
-    engine._scheduler._waiting = Counting(waiting)
+    lines[""] = Counting(lines[""])
     looked_at = 0
     engine.step()
     engine.step()
-    assert looked_at <= 2
+    assert 1 <= looked_at <= 4

@@ -44,16 +44,19 @@ class BlockManager:
         nothing and returns False where fewer than `reserve` blocks would stay free.
         """
         shared = self._shared_prefix(sequence)
-        num_new = self.blocks_for(sequence.num_tokens) - len(shared)
-        num_revived = sum(1 for block in shared if not self._references[block])
-        if num_new + num_revived + reserve > len(self._free):
+        if self._num_lacking(sequence, shared, reserve) > 0:
             return False
         for block in shared:
             self._reference(block)
+        num_new = self.blocks_for(sequence.num_tokens) - len(shared)
         sequence.block_table = [*shared, *(self._take() for _ in range(num_new))]
         sequence.num_published_blocks = len(shared)
         sequence.num_computed_tokens = len(shared) * self.block_size
         return True
+
+    def has_room_for(self, sequence: Sequence, reserve: int = 0) -> bool:
+        """Whether `admit` would succeed."""
+        return self._num_lacking(sequence, self._shared_prefix(sequence), reserve) <= 0
 
     def is_at_the_end(self, sequence: Sequence) -> bool:
         """Whether the sequence's tokens need a block that it does not hold."""
@@ -167,6 +170,11 @@ class BlockManager:
                 self._free[block] = None
                 if self._digests[block] is None:
                     self._free.move_to_end(block, last=False)
+
+    def _num_lacking(self, sequence: Sequence, shared: list[int], reserve: int) -> int:
+        num_new = self.blocks_for(sequence.num_tokens) - len(shared)
+        num_revived = sum(1 for block in shared if not self._references[block])
+        return num_new + num_revived + reserve - len(self._free)
 
     def _reference(self, block: int) -> None:
         if not self._references[block]:

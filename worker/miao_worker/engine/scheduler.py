@@ -5,11 +5,15 @@ Continuous batching (Orca, OSDI 2022) with chunked prefill (Sarathi-Serve, OSDI
 prompts, first come first served. When blocks run out, the sequence that came
 last gives its blocks back and waits at the head of the queue; it is computed
 again later, as far as the prefix cache has not kept it.
+
+Where several tenants are there, each keeps that order for itself, and they share:
+a step's prompt tokens are divided among them, and who has fewer rows than others
+takes one over, also from a full batch (`shares`).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Sequence as Items
 from typing import Protocol
 
@@ -17,6 +21,8 @@ from miao_worker.engine.batch import Batch, Prefill, Proposal
 from miao_worker.engine.block_manager import BlockManager
 from miao_worker.engine.errors import AdapterError
 from miao_worker.engine.sequence import Sequence
+from miao_worker.engine.shares import by_rank, divide, may_take_from
+from miao_worker.engine.waiting import WaitingLines
 
 
 class AdapterPlaces(Protocol):
@@ -53,7 +59,7 @@ class Scheduler:
         self._max_batch_tokens = max_batch_tokens
         self._max_scored_tokens = max_scored_tokens
         self._num_scores_left = 0  # in this step
-        self._waiting: OrderedDict[str, Sequence] = OrderedDict()
+        self._waiting = WaitingLines()
         self._running: dict[str, Sequence] = {}  # in the order of arrival
         self._free_rows = list(reversed(range(self._max_running)))
         self.num_preemptions = 0
@@ -74,19 +80,21 @@ class Scheduler:
         return sequence_id in self._running or sequence_id in self._waiting
 
     def add(self, sequence: Sequence) -> None:
-        self._waiting[sequence.sequence_id] = sequence
+        self._waiting.add(sequence)
 
     def remove(self, sequence_id: str) -> Sequence | None:
         """Take a sequence out and free its blocks, wherever it stands; None where unknown."""
         sequence = self._running.pop(sequence_id, None)
         if sequence is None:
-            return self._waiting.pop(sequence_id, None)
+            return self._waiting.remove(sequence_id)
         self._release(sequence)
         return sequence
 
     @property
     def may_preempt(self) -> bool:
         """Whether the next step may have to take a running sequence's blocks."""
+        if self._next_giver() is not None:
+            return True
         num_free = self._blocks.num_free_blocks
         if num_free >= len(self._running):
             return False
@@ -99,10 +107,17 @@ class Scheduler:
         """Choose the next step's tokens, at most `max_batch_tokens`."""
         batch = Batch()
         self._num_scores_left = self._max_scored_tokens
-        self._schedule_decodes(batch)
+        is_shared = self._is_shared()
+        if is_shared:
+            self._make_room()
+        running = self._running.values()
+        self._schedule_decodes(batch, by_rank(running) if is_shared else list(running))
         budget = self._max_batch_tokens - len(batch.decodes)
-        budget = self._continue_prefills(batch, budget)
-        self._admit_waiting(batch, budget)
+        if is_shared:
+            self._share_prefills(batch, budget)
+        else:
+            budget = self._continue_prefills(batch, budget)
+            self._admit_waiting(batch, budget)
         return batch
 
     def take_refused(self) -> list[tuple[Sequence, AdapterError]]:
@@ -133,33 +148,35 @@ class Scheduler:
         self._blocks.publish(sequence, sequence.num_computed_tokens)
         self._blocks.trim(sequence)
 
-    def _schedule_decodes(self, batch: Batch) -> None:
+    def _schedule_decodes(self, batch: Batch, order: list[Sequence]) -> None:
         block_size, decodes = self._blocks.block_size, batch.decodes
-        for sequence in list(self._running.values()):
+        for sequence in list(order):
             num_tokens = len(sequence.token_ids)
             if sequence.is_stopped or num_tokens - sequence.num_computed_tokens != 1:
                 continue
             # In the midst of a block that it holds there is nothing to secure or publish.
             if num_tokens % block_size > 1 and sequence.row is not None:
                 decodes.append(sequence)
-            elif self._secure_block(sequence):
+            elif self._secure_block(sequence, order):
                 self._blocks.publish(sequence, sequence.num_known_tokens)
                 decodes.append(sequence)
 
-    def _secure_block(self, sequence: Sequence) -> bool:
-        """Make room for the last token, at the cost of later sequences or of itself."""
+    def _secure_block(self, sequence: Sequence, order: list[Sequence]) -> bool:
+        """Make room for the last token, at the cost of later sequences or of itself.
+
+        order: the sequences that ran as the step began; those that gave way leave its end.
+        """
         while sequence.row is not None:
             if self._blocks.grow(sequence):
                 return True
-            self._preempt(next(reversed(self._running.values())))
+            self._preempt(order.pop())
         return False
 
     def _preempt(self, sequence: Sequence) -> None:
         del self._running[sequence.sequence_id]
         self._release(sequence)
         sequence.num_computed_tokens = 0
-        self._waiting[sequence.sequence_id] = sequence
-        self._waiting.move_to_end(sequence.sequence_id, last=False)
+        self._waiting.put_back(sequence)
         self.num_preemptions += 1
 
     def _continue_prefills(self, batch: Batch, budget: int) -> int:
@@ -171,26 +188,95 @@ class Scheduler:
         return budget
 
     def _admit_waiting(self, batch: Batch, budget: int) -> None:
-        while budget and self._waiting and self._free_rows:
-            sequence = next(iter(self._waiting.values()))
+        while budget and (sequence := self._admit(self._waiting.first())) is not None:
+            budget = self._schedule_chunk(batch, sequence, budget)
+
+    def _admit(self, sequence: Sequence | None) -> Sequence | None:
+        """Give a waiting sequence a row and blocks; None where it has to wait on.
+
+        One whose adapter cannot be loaded leaves, and the next one comes in its place.
+        """
+        while sequence is not None and self._free_rows:
             if sequence.wants_scores and not self._num_scores_left:
-                return
+                return None
             try:
                 if self._adapters is not None and not self._adapters.acquire(sequence.adapter):
-                    return
+                    return None
             except AdapterError as error:
-                del self._waiting[sequence.sequence_id]
+                self._waiting.remove(sequence.sequence_id)
                 self._refused.append((sequence, error))
+                sequence = self._waiting.first(sequence.tenant)
                 continue
             # Each running sequence may soon need one more block.
             if not self._blocks.admit(sequence, reserve=len(self._running)):
                 self._release_adapter(sequence)
-                return
+                return None
             self._start(sequence)
-            budget = self._schedule_chunk(batch, sequence, budget)
+            return sequence
+        return None
+
+    # Several tenants
+
+    def _is_shared(self) -> bool:
+        """Whether more than one tenant is there."""
+        running = {sequence.tenant for sequence in self._running.values()}
+        return len(running | self._waiting.tenants) > 1
+
+    def _rows(self) -> Counter[str]:
+        return Counter(sequence.tenant for sequence in self._running.values())
+
+    def _next_taker(self, rows: Counter[str]) -> Sequence | None:
+        """Of those that wait: the first of the tenant that has the fewest rows."""
+        firsts = (self._waiting.first(tenant) for tenant in self._waiting.tenants)
+        return min(
+            (first for first in firsts if first is not None),
+            key=lambda first: (rows[first.tenant] + 1) / first.weight,
+            default=None,
+        )
+
+    def _next_giver(self) -> Sequence | None:
+        """Who gives way to a tenant that has fewer rows and cannot come in; None if nobody."""
+        if not self._waiting or not self._is_shared():
+            return None
+        rows = self._rows()
+        taker, giver = self._next_taker(rows), next(reversed(by_rank(self._running.values())), None)
+        if taker is None or giver is None or taker.tenant == giver.tenant:
+            return None
+        if self._free_rows and self._blocks.has_room_for(taker, reserve=len(self._running)):
+            return None
+        have = (rows[taker.tenant], taker.weight), (rows[giver.tenant], giver.weight)
+        return giver if may_take_from(*have) else None
+
+    def _make_room(self) -> None:
+        """Let the next tenant that has fewer rows in, at the cost of who has more."""
+        while (giver := self._next_giver()) is not None:
+            self._preempt(giver)
+
+    def _share_prefills(self, batch: Batch, budget: int) -> None:
+        """Admit by the tenants' rows, and divide the step's tokens among their prompts."""
+        left = budget
+        rows = self._rows()
+        entered = set()
+        while left > 0 and (sequence := self._admit(self._next_taker(rows))) is not None:
+            rows[sequence.tenant] += 1
+            left -= sequence.num_uncomputed_tokens
+            entered.add(sequence)
+        prompts = [
+            sequence
+            for sequence in self._running.values()
+            if (sequence in entered or sequence.num_uncomputed_tokens > 1)
+            and not sequence.is_stopped
+        ]
+        demands: Counter[str] = Counter()
+        for sequence in prompts:
+            demands[sequence.tenant] += sequence.num_uncomputed_tokens
+        parts = divide(budget, demands, {s.tenant: s.weight for s in prompts})
+        for sequence in prompts:
+            if part := parts[sequence.tenant]:
+                parts[sequence.tenant] = self._schedule_chunk(batch, sequence, part)
 
     def _start(self, sequence: Sequence) -> None:
-        del self._waiting[sequence.sequence_id]
+        self._waiting.remove(sequence.sequence_id)
         self._running[sequence.sequence_id] = sequence
         sequence.row = self._free_rows.pop()
         if sequence.num_cached_tokens is None:

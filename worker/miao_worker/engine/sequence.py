@@ -30,6 +30,8 @@ class Sequence:
     token_ids: list[int]
     num_prompt_tokens: int
     adapter: str | None = None  # its id
+    tenant: str = ""
+    weight: float = 1.0  # the tenant's
     num_computed_tokens: int = 0
     next_scored: int = 1  # the prompt token whose log-probability is to come next
     scored_end: int = 0  # behind the last one that is scored; 0: none is
@@ -59,6 +61,8 @@ class Sequence:
             next_scored=max(1, request.score_from),
             scored_end=len(request.prompt_token_ids) if asks_scores else 0,
             adapter=request.adapter,
+            tenant=request.tenant,
+            weight=request.weight,
         )
 
     @property

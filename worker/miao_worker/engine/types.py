@@ -86,6 +86,8 @@ class SequenceRequest:
     grammar: str | None = None
     score_from: int = 1
     adapter: str | None = None  # the id of one that the engine knows; None: the model by itself
+    tenant: str = ""  # whose it is: tenants share rows and steps by their weights
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
