@@ -78,15 +78,18 @@ class Presence:
             self._publish(pipeline, self._announced.values())
             pipeline.execute()
 
-    def renew(self, ttl_ms: int) -> None:
-        """Say that this worker lives, for so long.
+    def renew(self, ttl_ms: int, pace: tuple[float, float] | None = None) -> None:
+        """Say that this worker lives, for so long, and how fast it is.
+
+        `pace`: the most tokens a second, and the share of the most output that is said.
 
         A card that Redis has lost, or that no live worker stands behind any more,
         is replaced by this worker's own.
         """
         entries = list(self._announced.values())
         words = [word for entry in entries for word in entry.words]
-        reply = self._renew(args=[self._worker, ttl_ms, *words])
+        told = "" if pace is None else f"{pace[0]:.3f} {pace[1]:.4f}"
+        reply = self._renew(args=[self._worker, ttl_ms, told, *words])
         unpublished = {name.decode() for name in reply}
         if unpublished:
             with self._redis.pipeline() as pipeline:
@@ -103,7 +106,7 @@ class Presence:
         with self._redis.pipeline() as pipeline:
             self._publish(pipeline, entries)
             words = [word for entry in entries for word in entry.words]
-            self._renew(args=[self._worker, ttl_ms, *words], client=pipeline)
+            self._renew(args=[self._worker, ttl_ms, "", *words], client=pipeline)
             pipeline.execute()
 
     def _publish(self, pipeline: Any, announced: Iterable[_Announced]) -> None:

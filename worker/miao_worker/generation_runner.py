@@ -29,6 +29,7 @@ from miao_worker.engine_batch import Brought, EngineBatch, failure_message
 from miao_worker.engine_process import EngineDiedError, EngineProcess
 from miao_worker.execution import Execution
 from miao_worker.metrics import WorkerMetrics
+from miao_worker.pace import Pace
 from miao_worker.served_models import ServedModels
 from miao_worker.settings import WorkerSettings
 from miao_worker.understanding_execution import UnderstandingExecution
@@ -42,6 +43,7 @@ _REMEMBER_SECONDS = 10.0
 _CLOCKS_DIFFER_MS = 200  # ours and Redis's, at most
 _POLL_SECONDS = 0.05  # how late a command or an ended deadline is seen while nothing steps
 _MAX_BACKOFF_SECONDS = 1.0
+_BY_ITSELF = (pb.FINISH_REASON_STOP, pb.FINISH_REASON_LENGTH)
 
 
 class StoppedError(Exception):
@@ -87,6 +89,7 @@ class GenerationRunner:
         self._metrics = metrics
         metrics.follow(lambda: self.num_running)
         self._on_ended = on_ended
+        self.pace = Pace()
         self._running: dict[str, AnyAttempt] = {}  # by owner
         self._endings: deque[_Ending] = deque()  # the oldest first
         self._inbox: deque[Callable[[], None]] = deque()  # what other threads ask of this one
@@ -102,6 +105,11 @@ class GenerationRunner:
     def num_sequences(self) -> int:
         """Answers of the generations that run."""
         return sum(len(execution.answers) for execution in list(self._running.values()))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more would have to wait."""
+        return self.num_sequences >= self._settings.engine.max_sequences
 
     @property
     def barred(self) -> list[str] | None:
@@ -180,9 +188,12 @@ class GenerationRunner:
             has_begun = execution.first_token_ms is not None
             is_first_here = execution.last_tokens_at is None
             entries = execution.advance(outputs, now_ms)
-            counted.add(execution, sum(len(output.token_ids) for _, output in outputs))
+            count = sum(len(output.token_ids) for _, output in outputs)
+            counted.add(execution, count)
             if entries and not has_begun:
                 self._metrics.note_first_token(execution)
+                count += execution.claim.record.accepted.num_prompt_tokens
+            self.pace.note_tokens(count)
             if is_first_here:
                 execution.trace.note_first(now_ms, execution.cached_prompt_tokens)
             if execution.end is not None:
@@ -296,6 +307,8 @@ class GenerationRunner:
         if self._write_end(ending):
             execution.trace.note_end(self._clock.now_ms(), ending.message)
             self._metrics.note_end(execution, ending.message)
+            if ending.message.reason in _BY_ITSELF:
+                self.pace.note_end(execution.num_output_tokens, _most_output(execution.claim))
             _log.info("ended", extra=_of_end(execution, ending.message))
             self._endings.append(ending)
             del self._running[execution.claim.owner]
@@ -400,3 +413,8 @@ def _of_end(execution: AnyAttempt, finished: pb.Finished) -> dict[str, Any]:
         "first_token_ms": timings.first_token.ToMilliseconds(),
         "total_ms": timings.total.ToMilliseconds(),
     }
+
+
+def _most_output(claim: Claim) -> int:
+    """Tokens that all answers together may say."""
+    return claim.job.max_tokens * max(1, claim.job.num_answers)

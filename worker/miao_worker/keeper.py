@@ -85,8 +85,10 @@ class Keeper:
         self._renew()
         self._on_tick()
         self._check_redis()
+        pace = self._runner.pace
+        pace.tick(is_full=self._runner.is_full)
         if self._accepting:
-            self._presence.renew(2 * self._settings.lease_ms)
+            self._presence.renew(2 * self._settings.lease_ms, pace.words())
         now = time.monotonic()
         if now - self._last_tick > self._settings.lease_seconds / 2:
             self._wait_to_reap()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from miao.internal.v1.queue_pb2 import Job
+from miao.internal.v1.queue_pb2 import Job, ModelCard
 from miao.v1 import generation_pb2 as pb
 from miao_queue import connection, events, keys
+from miao_queue.cards import Presence
 from miao_queue.claims import Append, Claim, ClaimStore, Entry, QueueSource
 from miao_queue.limits import Limit, LimitReached, Limits
 from miao_queue.records import Submission, SubmitOutcome, finished_message
@@ -233,3 +235,51 @@ async def test_a_storm_of_calls_and_losses_leaves_the_counts_as_the_records_are(
     assert requests == len(accepted) <= 150
     ran = [s for s in states if s[b"status"] == b"finished" and s[b"attempt"] != b"0"]
     assert tokens == 10 * len(going) + sum(1 + int(s[b"tokens"]) for s in ran) <= 2000
+
+
+# What waits, foreseen. A worker does 100 tokens a second, and output is half of what it may be.
+
+
+@pytest.fixture
+def presence(database: Any, let_pass: Any) -> Presence:
+    made = Presence(database, ModelCard(name="m"), "w")
+    made.renew(600_000, (100.0, 0.5))
+    return made
+
+
+async def test_what_would_wait_for_longer_than_it_may_is_refused_at_once(
+    store: GenerationStore, presence: Presence, database: Any
+) -> None:
+    for index in range(20):  # 10 and 20 / 2 tokens each: 4 seconds of work
+        await store.submit(submission(f"r{index}", prompt_tokens=10, max_tokens=20), admission())
+    before = set(database.keys("*"))
+    refusal = reached(await store.submit(submission("s0", queue_timeout_ms=1000), admission()))
+    assert set(database.keys("*")) == before
+    assert (refusal.limit, refusal.used, refusal.retry_after_ms) == (Limit.WAIT, 4000, 3000)
+    for name, changes in {
+        "s1": {"queue_timeout_ms": 3000},  # it might just do
+        "s2": {"queue_timeout_ms": 1000, "tenant": "quiet"},  # whose turn comes first
+        "s3": {"queue_timeout_ms": 1000, "priority": "high"},
+    }.items():
+        result = await store.submit(submission(name, **changes), admission())
+        assert result.outcome is SubmitOutcome.ACCEPTED, name
+
+
+@pytest.mark.parametrize("case", ["no figures", "a worker without", "told not to", "old figures"])
+async def test_nothing_is_foreseen_without_figures(
+    store: GenerationStore, presence: Presence, database: Any, case: str, let_pass: Any
+) -> None:
+    allowed = admission()
+    for index in range(20):
+        await store.submit(submission(f"r{index}", prompt_tokens=10, max_tokens=20), allowed)
+    match case:
+        case "no figures":
+            presence.renew(600_000, None)
+        case "a worker without":
+            Presence(database, ModelCard(name="m"), "new").renew(600_000)
+        case "old figures":
+            let_pass(601)
+        case _:
+            allowed = dataclasses.replace(allowed, predict=False)
+    result = await store.submit(submission("s", queue_timeout_ms=1000), allowed)
+    assert result.outcome is SubmitOutcome.ACCEPTED
