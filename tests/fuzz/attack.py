@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as generations
 from miao.v1 import model_service_pb2 as models
+from miao.v1 import score_service_pb2 as scores
 from miao.v1 import understanding_service_pb2 as understanding
 from tests.fuzz import wire
 from tests.fuzz.values import Values
@@ -24,6 +25,7 @@ from tests.fuzz.values import Values
 _SERVICES = [
     generations.DESCRIPTOR.services_by_name["GenerationService"],
     models.DESCRIPTOR.services_by_name["ModelService"],
+    scores.DESCRIPTOR.services_by_name["ScoreService"],
     understanding.DESCRIPTOR.services_by_name["UnderstandingService"],
 ]
 METHODS: list[MethodDescriptor] = [method for each in _SERVICES for method in each.methods]
@@ -184,7 +186,7 @@ class Attack:
 
 
 def _right(method: MethodDescriptor, values: Values) -> Message:
-    """A request that the service takes; encoders, which are not there, it refuses by model."""
+    """A request that the service takes."""
     message: Any = GetMessageClass(method.input_type)()
     known = values.rng.choice(values.known) if values.known else "none"
     match message:
@@ -196,6 +198,8 @@ def _right(method: MethodDescriptor, values: Values) -> Message:
             pass
         case models.GetModelRequest():
             message.name = "tiny"
+        case scores.ScoreRequest():
+            message.spec.prompt, message.spec.text = "hello", " world"
         case understanding.EmbedRequest():
             message.inputs.append("hello")
         case understanding.ClassifyRequest():

@@ -8,8 +8,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import psutil
 
 from miao_client import AsyncClient
 from tests.fuzz.attack import Attack, Outcome
-from tests.fuzz.worker import EchoWorker
+from tests.fuzz.worker import EchoWorker, encoder_cards
 
 _READY = "front listening on "
 _CALLS_PER_ROUND = 100
@@ -70,7 +70,7 @@ class Report:
 async def run(redis_url: str, seconds: float, seed: int, callers: int = 8) -> Report:
     """Attack a front of its own for so long; it must answer rightly at the end."""
     outcomes: Counter[Outcome] = Counter()
-    with EchoWorker(redis_url, seed), tempfile.TemporaryFile("w+") as log:
+    with _workers(redis_url, seed), tempfile.TemporaryFile("w+") as log:
         async with _front(redis_url, log.fileno()) as (process, target):
             began = time.monotonic()
             await _round(target, seed, callers, outcomes)
@@ -91,6 +91,15 @@ async def run(redis_url: str, seconds: float, seed: int, callers: int = 8) -> Re
     return Report(outcomes, took, after[0] - before[0], after[1] - before[1], text, course)
 
 
+@contextmanager
+def _workers(redis_url: str, seed: int) -> Iterator[None]:
+    """One that generates and scores, and those of the encoders."""
+    with ExitStack() as stack:
+        for card in (None, *encoder_cards()):
+            stack.enter_context(EchoWorker(redis_url, seed, card))
+        yield
+
+
 async def _round(target: str, seed: int, callers: int, outcomes: Counter[Outcome]) -> None:
     attacks = [Attack(target, seed + index, outcomes) for index in range(callers)]
     await asyncio.gather(*(attack.run(_CALLS_PER_ROUND) for attack in attacks))
@@ -100,6 +109,10 @@ async def _check_answers(target: str) -> None:
     async with AsyncClient(target) as client:
         result = await client.generate("hello", timeout=30).result()
         assert result.finish_reason == "stop"
+        assert len((await client.embed("hello", timeout=30)).vectors[0]) == 8
+        assert (await client.rerank("hello", ["a", "b"], timeout=30)).results[0].score == 0.5
+        assert (await client.classify("hello", timeout=30)).classifications[0].best.score == 0.5
+        assert (await client.score("hello", timeout=30)).log_likelihood == -4
 
 
 async def _settled(process: psutil.Process, before: tuple[int, int]) -> tuple[int, int]:

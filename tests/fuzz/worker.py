@@ -1,21 +1,45 @@
-"""A worker that answers everything with a few tokens, in a thread of its own."""
+"""Workers that answer everything with a little, each in a thread of its own."""
 
 from __future__ import annotations
 
 import random
+import struct
 import threading
 
 from redis.exceptions import RedisError
 
+from miao.internal.v1.queue_pb2 import (
+    EncoderCard,
+    Job,
+    ModelCard,
+    UnderstandingEntry,
+    UnderstandingResult,
+)
 from miao.v1 import generation_pb2 as pb
+from miao.v1 import understanding_pb2 as understanding
+from miao_queue import records
 from tests.integration.service.conftest import Claimed, ScriptedWorker, card
+
+_DIMENSIONS = 8
+_EVENT_TOKENS = 200  # of a prompt that is scored
+
+
+def encoder_cards() -> list[ModelCard]:
+    """A model that embeds, and one that ranks and classifies."""
+    embeds = EncoderCard(embedding_dimensions=_DIMENSIONS, prompts={"query": "q: "})
+    ranks = EncoderCard(labels=["relevant"])
+    tasks = [understanding.TASK_CLASSIFY, understanding.TASK_RERANK]
+    return [
+        card("vectors", chat_template="", tasks=[understanding.TASK_EMBED], encoder=embeds),
+        card("ranks", chat_template="", tasks=tasks, encoder=ranks),
+    ]
 
 
 class EchoWorker(ScriptedWorker):
     """Takes what is queued, says some of it back, and heeds cancellations."""
 
-    def __init__(self, url: str, seed: int) -> None:
-        super().__init__(url, card())
+    def __init__(self, url: str, seed: int, model_card: ModelCard | None = None) -> None:
+        super().__init__(url, model_card or card())
         self._rng = random.Random(seed)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="echo-worker")
@@ -42,9 +66,52 @@ class EchoWorker(ScriptedWorker):
                 self._stopping.wait(0.005)
 
     def _answer(self, claimed: Claimed) -> None:
-        for _ in range(self._rng.choice([0, 1, 3, 10])):
-            text = self._rng.choice(["a", "为", "😀b", "xyz"])
-            if self.append(claimed, pb.Tokens(text=text, token_ids=map(ord, text))) == 1:
-                self.finish(claimed, pb.FINISH_REASON_CANCELLED)
-                return
-        self.finish(claimed)
+        job = Job.FromString(claimed.state[b"job"])
+        if job.HasField("understanding"):
+            self._finish_encoding(claimed, job)
+            return
+        if job.HasField("prompt_logprobs") and not self._score(claimed, job):
+            return
+        if job.max_tokens:
+            for _ in range(self._rng.choice([0, 1, 3, 10])):
+                text = self._rng.choice(["a", "为", "😀b", "xyz"])
+                if self._is_cancelled(claimed, pb.Tokens(text=text, token_ids=map(ord, text))):
+                    return
+        self.finish(claimed, pb.FINISH_REASON_STOP if job.max_tokens else pb.FINISH_REASON_LENGTH)
+
+    def _score(self, claimed: Claimed, job: Job) -> bool:
+        """Say how likely the prompt is; False where it was cancelled meanwhile."""
+        token_ids = job.prompt_token_ids[job.echo_from :]
+        top = [pb.TopLogprob(token_id=1, logprob=-1, text="a")] * job.prompt_logprobs
+        for begin in range(0, len(token_ids), _EVENT_TOKENS):
+            part = token_ids[begin : begin + _EVENT_TOKENS]
+            tokens = pb.Tokens(text="a" * len(part), token_ids=part, is_prompt=True)
+            tokens.logprobs.extend([pb.TokenLogprobs(logprob=-1, top=top)] * len(part))
+            if self._is_cancelled(claimed, tokens):
+                return False
+        return True
+
+    def _is_cancelled(self, claimed: Claimed, tokens: pb.Tokens) -> bool:
+        """Write tokens; whether the caller has cancelled, which ends it."""
+        if self.append(claimed, tokens) != 1:
+            return False
+        self.finish(claimed, pb.FINISH_REASON_CANCELLED)
+        return True
+
+    def _finish_encoding(self, claimed: Claimed, job: Job) -> None:
+        asked = job.understanding
+        embeds = asked.task == understanding.TASK_EMBED
+        size = (asked.dimensions or _DIMENSIONS) if embeds else 1
+        row = struct.pack(f"<{size}f", *[0.5] * size)
+        reason, accept_ms = pb.FINISH_REASON_STOP, claimed.record.accept_ms
+        finished = records.finished_message(claimed.record, reason, accept_ms + 5)
+        entry = UnderstandingEntry(
+            event=pb.GenerationEvent(finished=finished),
+            result=UnderstandingResult(rows=[row] * len(asked.inputs)),
+        )
+        self._finish(
+            args=[
+                *(claimed.generation_id, claimed.owner, 0, entry.SerializeToString()),
+                *(finished.SerializeToString(), claimed.record.retention_seconds),
+            ]
+        )

@@ -20,12 +20,14 @@ from miao_client import (
     AsyncClient,
     Client,
     Embeddings,
+    InternalError,
     InvalidRequestError,
     Task,
 )
 from miao_queue import keys
 from miao_worker.stack import Stack
 from tests.integration.understanding.conftest import Worker
+from tests.integration.understanding.poisoned_worker import POISON
 
 TEXTS = ["the fox", "the quick brown fox jumps over the lazy dog", "dog", "a query asks"]
 
@@ -155,6 +157,23 @@ def test_what_redis_forgets_of_a_request_is_answered_all_the_same(
         assert call.result(50).vectors == expected
         wait_until(lambda: bool(redis.exists(keys.generation(claimed))))
         assert 0 < redis.ttl(keys.generation(claimed)) <= 120
+
+
+def test_a_request_that_kills_its_engine_ends_alone(
+    stack: Stack, start_worker: Callable[..., Worker]
+) -> None:
+    program = [str(Path(__file__).with_name("poisoned_worker.py"))]
+    start_worker("--name", "poisoned", program=program).wait_ready()
+    with Client(stack.address, timeout=60) as client, ThreadPoolExecutor(9) as threads:
+        expected = client.embed(TEXTS, model="tiny-sentence").vectors
+        calls = [threads.submit(client.embed, TEXTS, model="poisoned") for _ in range(4)]
+        poison = threads.submit(client.embed, ["dog"] * POISON, model="poisoned")
+        calls += [threads.submit(client.embed, TEXTS, model="poisoned") for _ in range(4)]
+        with pytest.raises(InternalError, match="the engine failed 3 times while it ran"):
+            poison.result(60)
+        for call in calls:
+            assert call.result(60).vectors == expected
+        assert client.embed(TEXTS, model="poisoned").vectors == expected
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
