@@ -20,7 +20,7 @@ from miao_client import (
     AsyncClient,
     Client,
     Embeddings,
-    InternalError,
+    GenerationFailedError,
     InvalidRequestError,
     Task,
 )
@@ -169,7 +169,7 @@ def test_a_request_that_kills_its_engine_ends_alone(
         calls = [threads.submit(client.embed, TEXTS, model="poisoned") for _ in range(4)]
         poison = threads.submit(client.embed, ["dog"] * POISON, model="poisoned")
         calls += [threads.submit(client.embed, TEXTS, model="poisoned") for _ in range(4)]
-        with pytest.raises(InternalError, match="the engine failed 3 times while it ran"):
+        with pytest.raises(GenerationFailedError, match="the engine failed 3 times while it ran"):
             poison.result(60)
         for call in calls:
             assert call.result(60).vectors == expected
