@@ -33,6 +33,13 @@ from miao_client.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from miao_client.explaining import ExplainLabelOptions, ExplainOptions, ExplainOutputOptions
+from miao_client.explanation_results import (
+    Attribution,
+    Explanation,
+    InputToken,
+    OutputToken,
+)
 from miao_client.formats import Choices, Grammar, JsonSchema, Regex, ResponseFormat
 from miao_client.options import GenerateOptions, OnDisconnect, Priority, Ranking, Truncation
 from miao_client.prompts import Message, Prompt, TokenIds
@@ -42,6 +49,7 @@ from miao_client.results import (
     Chunk,
     DefaultSampling,
     Ending,
+    ExplainMethod,
     FinishReason,
     Generation,
     GenerationResult,
@@ -82,6 +90,7 @@ __all__ = [
     "AnswerEnding",
     "AsyncClient",
     "AsyncGenerationStream",
+    "Attribution",
     "AuthenticationError",
     "BusyError",
     "Choices",
@@ -98,6 +107,11 @@ __all__ = [
     "Embedding",
     "Embeddings",
     "Ending",
+    "ExplainLabelOptions",
+    "ExplainMethod",
+    "ExplainOptions",
+    "ExplainOutputOptions",
+    "Explanation",
     "FieldViolation",
     "FinishReason",
     "GenerateOptions",
@@ -109,6 +123,7 @@ __all__ = [
     "GenerationState",
     "GenerationStream",
     "Grammar",
+    "InputToken",
     "InternalError",
     "InvalidRequestError",
     "JsonSchema",
@@ -121,6 +136,7 @@ __all__ = [
     "NotFoundError",
     "OnDisconnect",
     "Output",
+    "OutputToken",
     "Overlong",
     "PermissionDeniedError",
     "Priority",

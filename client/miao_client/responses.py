@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from miao.v1 import explanation_pb2 as explanation_pb
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import model_service_pb2 as models_pb
 from miao.v1 import understanding_pb2 as understanding_pb
@@ -35,6 +36,15 @@ def generation_state(number: int) -> results.GenerationState:
     except ValueError:
         return results.GenerationState.UNSPECIFIED
     return results.GenerationState(name.removeprefix("GENERATION_STATE_").lower())
+
+
+def explain_method(number: int) -> results.ExplainMethod:
+    """The method by its number; UNSPECIFIED for one added after this SDK."""
+    try:
+        name = explanation_pb.ExplainMethod.Name(number)
+    except ValueError:
+        return results.ExplainMethod.UNSPECIFIED
+    return results.ExplainMethod(name.removeprefix("EXPLAIN_METHOD_").lower())
 
 
 def task(number: int) -> results.Task:
@@ -128,6 +138,7 @@ def model(message: models_pb.Model) -> results.Model:
         embedding_dimensions=message.embedding_dimensions,
         labels=tuple(message.labels),
         prompt_names=tuple(message.prompt_names),
+        explain_methods=tuple(map(explain_method, message.explain_methods)),
     )
 
 

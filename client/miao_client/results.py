@@ -46,6 +46,15 @@ class Task(StrEnum):
     RERANK = "rerank"
 
 
+class ExplainMethod(StrEnum):
+    """How the share of each input token in an answer is found."""
+
+    UNSPECIFIED = "unspecified"  # one that this SDK is too old to know
+    LEAVE_ONE_OUT = "leave_one_out"  # what is explained, less what it is without the token
+    GRADIENT_X_INPUT = "gradient_x_input"
+    INTEGRATED_GRADIENTS = "integrated_gradients"  # shares that add up
+
+
 @dataclass(frozen=True, slots=True)
 class TopLogprob:
     """One of the likeliest tokens at a position."""
@@ -295,6 +304,7 @@ class Model:
     embedding_dimensions: int = 0  # 0 where it does not embed
     labels: tuple[str, ...] = ()  # where it classifies
     prompt_names: tuple[str, ...] = ()  # of its own prompts, for `embed`
+    explain_methods: tuple[ExplainMethod, ...] = ()  # empty where it does not explain itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ NOBODY = Identity("", frozenset())
 _AUDITED = frozenset(
     {
         *("Generate", "CreateGeneration", "CancelGeneration", "Score"),
-        *("Embed", "Classify", "Rerank"),
+        *("Embed", "Classify", "Rerank", "Explain"),
         *("FollowGeneration", "GetGeneration", "ListGenerations"),
         *("ListUsageRecords", "ListAuditRecords"),
     }

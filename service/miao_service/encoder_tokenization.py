@@ -25,11 +25,13 @@ class EncodedInput:
 
     spans: where each token is in the text, in code points; None for a special one.
         Empty unless asked for.
+    segments: which text of a pair each token is of; 0 for a special one. With spans.
     """
 
     input: EncoderInput
     is_cut: bool
     spans: Sequence[tuple[int, int] | None] = ()
+    segments: Sequence[int] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -105,8 +107,11 @@ class EncoderTokenizer:
         made = EncoderInput(token_ids=ids)
         if self._takes_type_ids and any(encoding.type_ids):
             made.type_ids.extend(encoding.type_ids)
-        spans = _spans(encoding) if with_spans else ()
-        return EncodedInput(made, bool(encoding.overflowing), spans)
+        is_cut = bool(encoding.overflowing)
+        if not with_spans:
+            return EncodedInput(made, is_cut)
+        segments = [each or 0 for each in encoding.sequence_ids]
+        return EncodedInput(made, is_cut, _spans(encoding), segments)
 
 
 def _spans(encoding: Any) -> list[tuple[int, int] | None]:

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from redis.exceptions import RedisError
 
 from miao.v1 import (
+    explain_service_pb2,
     fleet_service_pb2,
     generation_service_pb2,
     model_service_pb2,
@@ -36,6 +37,8 @@ from miao_service.auth.authenticator import Authenticator
 from miao_service.auth.gate import GateInterceptor
 from miao_service.decoding import DecodingInterceptor
 from miao_service.errors import DrainingError
+from miao_service.explain_resolution import ExplainResolver
+from miao_service.explain_service import ExplainServicer
 from miao_service.fleet_service import FleetServicer
 from miao_service.formats.compiler import FormatCompiler
 from miao_service.generation_service import GenerationServicer
@@ -50,6 +53,7 @@ from miao_service.resolution import Resolver
 from miao_service.score_resolution import ScoreResolver
 from miao_service.score_service import ScoreServicer
 from miao_service.settings import ServiceSettings
+from miao_service.single_answers import SingleAnswers
 from miao_service.submitter import Submitter
 from miao_service.understanding_resolution import UnderstandingResolver
 from miao_service.understanding_service import UnderstandingServicer
@@ -61,10 +65,11 @@ _GENERATION = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationServ
 _MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
 _SCORE = score_service_pb2.DESCRIPTOR.services_by_name["ScoreService"]
 _UNDERSTANDING = understanding_service_pb2.DESCRIPTOR.services_by_name["UnderstandingService"]
+_EXPLAIN = explain_service_pb2.DESCRIPTOR.services_by_name["ExplainService"]
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 _USAGE = usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"]
 _FLEET = fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"]
-_OURS = (_GENERATION, _UNDERSTANDING, _SCORE, _MODEL, _USAGE, _FLEET)
+_OURS = (_GENERATION, _UNDERSTANDING, _SCORE, _EXPLAIN, _MODEL, _USAGE, _FLEET)
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 _WAITING_CONNECTIONS = 256
@@ -119,12 +124,11 @@ class Front:
         )
         scores = ScoreResolver(resolver, self.catalog, settings)
         self._scores = ScoreServicer(settings, store, resolver, scores, self.reader, self.policies)
+        single_answers = SingleAnswers(self.reader, submitter, self._abandonment)
         self._understanding = UnderstandingServicer(
-            UnderstandingResolver(self.catalog, settings),
-            self.reader,
-            submitter,
-            self._abandonment,
+            UnderstandingResolver(self.catalog, settings), single_answers
         )
+        self._explain = ExplainServicer(ExplainResolver(self.catalog, settings), single_answers)
         self._models = ModelServicer(settings, self.catalog)
         self._audit = Audit(looks, settings.audit_entries)
         self._usage_store = UsageStore(looks)
@@ -194,6 +198,7 @@ class Front:
             _UNDERSTANDING: self._understanding,
             _MODEL: self._models,
             _SCORE: self._scores,
+            _EXPLAIN: self._explain,
             _USAGE: self._usage,
             _FLEET: self._fleet,
         }

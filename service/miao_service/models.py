@@ -80,6 +80,7 @@ class ServedModel:
             embedding_dimensions=self.card.encoder.embedding_dimensions,
             labels=self.card.encoder.labels,
             prompt_names=sorted(self.card.encoder.prompts),
+            explain_methods=self.card.explain_methods,
         )
 
 

@@ -225,16 +225,14 @@ def _check_against_model(
 ) -> None:
     violations = [
         *answers.violations(spec, sampling),
-        *_outside_vocabulary(model, spec.token_ids.ids, "spec.token_ids.ids"),
-        *_outside_vocabulary(model, spec.stop_token_ids, "spec.stop_token_ids"),
-        *_outside_vocabulary(model, list(spec.sampling.logit_bias), "spec.sampling.logit_bias"),
+        *outside_vocabulary(model, spec.token_ids.ids, "spec.token_ids.ids"),
+        *outside_vocabulary(model, spec.stop_token_ids, "spec.stop_token_ids"),
+        *outside_vocabulary(model, list(spec.sampling.logit_bias), "spec.sampling.logit_bias"),
         *bad_words.violations(model, spec),
         *(
             violation
             for index, each in enumerate(spec.bad_token_ids)
-            for violation in _outside_vocabulary(
-                model, each.ids, f"spec.bad_token_ids[{index}].ids"
-            )
+            for violation in outside_vocabulary(model, each.ids, f"spec.bad_token_ids[{index}].ids")
         ),
         *truncation.violations(spec, len(prompt)),
         *_outside_context(model, spec, len(prompt)),
@@ -245,7 +243,8 @@ def _check_against_model(
         raise InvalidRequestError(violations)
 
 
-def _outside_vocabulary(model: ServedModel, ids: Sequence[int], path: str) -> Iterator[Violation]:
+def outside_vocabulary(model: ServedModel, ids: Sequence[int], path: str) -> Iterator[Violation]:
+    """The first id that the model has no token for."""
     vocab_size = model.card.vocab_size
     if not ids or max(ids) < vocab_size:
         return

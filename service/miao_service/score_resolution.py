@@ -81,7 +81,7 @@ class ScoreResolver:
         if spec.WhichOneof("context") != "prompt":
             return context, await self._catalog.encode_part(model, spec.text, "spec.text")
         whole = await self._catalog.encode(model, spec.prompt + spec.text, "spec.text")
-        border = _common_length(context, whole)
+        border = common_length(context, whole)
         return whole[:border], whole[border:]
 
     async def _shortened(
@@ -104,7 +104,7 @@ class ScoreResolver:
         return (await shorten_chat(spec.chat, whole, limit, encode, path)).token_ids
 
 
-def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
+def common_length(left: Sequence[int], right: Sequence[int]) -> int:
     pairs = enumerate(zip(left, right, strict=False))
     return next((at for at, (a, b) in pairs if a != b), min(len(left), len(right)))
 

@@ -112,6 +112,10 @@ class ModelTokenizer:
         start = self._reasoning_start
         return EncodedChat(ids, bool(start) and rendered.rstrip().endswith(start))
 
+    def is_control(self, token_id: int) -> bool:
+        """Whether a token controls the model and is no text."""
+        return self._controls.has(token_id)
+
     def forms(self, token_ids: Sequence[int]) -> list[str]:
         """Each token's form in the vocabulary."""
         return [self._tokenizer.id_to_token(token_id) or "" for token_id in token_ids]
@@ -151,6 +155,10 @@ class _Controls:
         self._normalizes = any(token.normalized for token in self._added)
         self._index = {text: index for index, text in enumerate(self._texts)}
         self._plain: tuple[Any, dict[int, int]] | None = None
+
+    def has(self, token_id: int) -> bool:
+        """Whether a token is one of them."""
+        return token_id in self._id_set
 
     def appear_in(self, text: str) -> bool:
         """Whether any of them can be read out of a text."""

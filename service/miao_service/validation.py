@@ -16,6 +16,8 @@ from google.protobuf.message import Message
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao.v1 import understanding_pb2 as understanding
+from miao.v1.explain_service_pb2 import ExplainRequest, ExplainSpec
+from miao.v1.explanation_pb2 import ExplainMethod
 from miao.v1.model_service_pb2 import TokenizeRequest
 from miao.v1.score_service_pb2 import ScoreRequest
 from miao_service.errors import InvalidRequestError, Violation
@@ -176,6 +178,26 @@ HANDLING = Fields(
     }
 )
 CLASSIFY_INPUT = Fields({"text": _INPUT, "text_pair": _INPUT})
+EXPLAIN_SPEC = Fields(
+    {
+        "model": _MODEL,
+        "prompt": _TEXT,
+        "chat": CHAT,
+        "token_ids": TOKEN_IDS,
+        "classify": CLASSIFY_INPUT,
+        "output_text": _TEXT,
+        "output_token_ids": TOKEN_IDS,
+        "max_tokens": Between(1, 64),
+        "label": Characters(0, 256),
+        "method": Known(ExplainMethod),
+        "steps": Between(2, 256),
+        "positions": Repeated(0, 64),
+        "whole_output": Anything(),
+        "candidates": Between(0, 20),
+        "handling": HANDLING,
+    },
+    one_of=frozenset({"input"}),
+)
 _UNDERSTAND: dict[str, Rule] = {
     "request_id": _REQUEST_ID,
     "model": _MODEL,
@@ -258,6 +280,9 @@ REQUESTS: dict[str, Fields] = {
     "miao.v1.ListAuditRecordsRequest": Fields(
         {"page_size": Between(0, MAX_PAGE_SIZE), "page_token": Characters(0, 128)}
     ),
+    "miao.v1.ExplainRequest": Fields(
+        {"request_id": _REQUEST_ID, "spec": EXPLAIN_SPEC}, required=frozenset({"spec"})
+    ),
     "miao.v1.ListModelsRequest": Fields({}),
     "miao.v1.GetModelRequest": Fields({"name": _MODEL}),
     "miao.v1.TokenizeRequest": Fields(
@@ -287,8 +312,29 @@ def _violations_between(request: Any) -> Iterator[Violation]:
         yield from chat_violations(request.spec.chat, "spec.chat")
     elif isinstance(request, ScoreRequest):
         yield from chat_violations(request.spec.chat, "spec.chat")
+    elif isinstance(request, ExplainRequest):
+        yield from chat_violations(request.spec.chat, "spec.chat")
+        yield from _explain_violations(request.spec)
     elif isinstance(request, TokenizeRequest):
         yield from repeated_tools(request.tools, "tools")
         yield from chat_violations(request.chat, "chat")
         if request.tools and not request.HasField("chat"):
             yield Violation("tools", "needs chat input")
+
+
+_OF_OUTPUTS = ("output_text", "output_token_ids", "max_tokens", "candidates")
+
+
+def _explain_violations(spec: ExplainSpec) -> Iterator[Violation]:
+    """What belongs to a model of the other kind, or to another way to give the output."""
+    if spec.HasField("classify"):
+        given = [name for name in _OF_OUTPUTS if spec.HasField(name)]
+        given += ["positions"] * bool(spec.positions) + ["whole_output"] * spec.whole_output
+        for name in given:
+            yield Violation(f"spec.{name}", "has no meaning with classify")
+    elif spec.HasField("label"):
+        yield Violation("spec.label", "has no meaning without classify")
+    if spec.WhichOneof("answer") and spec.HasField("max_tokens"):
+        yield Violation("spec.max_tokens", "has no meaning where the output is given")
+    if list(spec.positions) != sorted(set(spec.positions)):
+        yield Violation("spec.positions", "must be ascending, each once")

@@ -104,7 +104,7 @@ class Record:
     vocabulary: str = ""  # digest of the one that its tokens are of; empty: not known
     weights: str = ""  # digest of those that its output was begun with
     weight: float = 1.0  # its tenant's
-    is_generation: bool = True  # else it was asked of an encoder
+    is_generation: bool = True  # else it is answered once, and is no resource
 
     @classmethod
     def from_hash(

@@ -244,6 +244,8 @@ class GenerationStore:
         ]
         if submission.job.HasField("understanding"):
             state += ("task", submission.job.understanding.task)
+        elif submission.job.HasField("explanation"):
+            state += ("task", "explain")
         if submission.accepted.num_echoed_tokens:
             state += ("echoed_tokens", submission.accepted.num_echoed_tokens)
         if self._signer is not None:

@@ -84,6 +84,8 @@ class AttemptTrace:
 
 
 def _operation(claim: Claim) -> str:
+    if claim.job.HasField("explanation"):
+        return "explain"
     if not claim.job.HasField("understanding"):
         return "text_completion"
     return "embeddings" if claim.job.understanding.task == TASK_EMBED else "classify"

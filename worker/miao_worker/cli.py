@@ -20,7 +20,13 @@ from miao_queue.telemetry.exposition import exposed
 from miao_queue.telemetry.logs import FORMS, LEVELS, LogSettings
 from miao_queue.vault import Encryption
 from miao_worker.adapter_folders import NAME_FORM, is_adapter_name
-from miao_worker.engine.config import MAX_SPECULATIVE_TOKENS, CacheDtype, EngineConfig, Quantization
+from miao_worker.engine.config import (
+    MAX_SPECULATIVE_TOKENS,
+    CacheDtype,
+    EngineConfig,
+    Explaining,
+    Quantization,
+)
 from miao_worker.settings import WorkerSettings
 from miao_worker.tool_formats import FORMATS
 
@@ -108,6 +114,8 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             overlap=False if arguments.no_overlap else None,
             max_adapters=arguments.max_adapters if has_adapters else 0,
             task=arguments.task,
+            explain=arguments.explain,
+            explain_bytes=int(arguments.explain_gib * _GIB),
             **speculation_settings(arguments),
         ),
         lease_seconds=arguments.lease_seconds,
@@ -282,6 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--no-overlap", action="store_true", help="schedule a step when the one before is done")
     _add_protection_options(parser.add_argument_group("protection of what lies in Redis"))
     _add_adapter_options(parser.add_argument_group("adapters"))
+    _add_explaining_options(parser.add_argument_group("explaining"))
     return parser
 
 
@@ -305,6 +314,22 @@ def _add_protection_options(group: argparse._ActionsContainer) -> None:
         default=os.environ.get("MIAO_ENCRYPTION") or Encryption.REQUIRE.value,
         help="with keys: encrypt and read nothing else, read also what was written before, or "
         "only read what others encrypt",
+    )
+
+
+def _add_explaining_options(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--explain",
+        choices=get_args(Explaining),
+        default="all",
+        help="how answers can be explained. Where the model runs packed or rounded, gradients "
+        "load a second copy of its weights, in float32, at the first request for them",
+    )
+    group.add_argument(
+        "--explain-gib",
+        type=_positive,
+        default=1.0,
+        help="memory that gradients may take at a time, besides the weights",
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao_queue.telemetry import logs
@@ -29,6 +29,7 @@ from miao_worker.readiness import Readiness
 
 if TYPE_CHECKING:
     from miao_worker.engine.engine import Engine
+    from miao_worker.engine.explain.engine import ExplainingEngine, InnerEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +129,6 @@ class Step:
 Command = Add | Cancel | Register | Drop | Ping
 
 
-class AnyEngine(Protocol):
-    """What the host asks of an engine, of either kind."""
-
-    @property
-    def has_unfinished(self) -> bool: ...
-    def add(self, request: EngineRequest) -> None: ...
-    def cancel(self, sequence_id: str) -> None: ...
-    def step(self) -> StepOutput: ...
-
-
 def run(
     connection: Connection[object, Command],
     config: EngineConfig,
@@ -160,7 +151,7 @@ def run(
     except ModelLoadError as error:
         connection.send(Failed(str(error)))
         return
-    registered = tuple(_register(engine, Register(*each)) for each in adapters.items())
+    registered = tuple(_register(engine.inner, Register(*each)) for each in adapters.items())
     connection.send(Ready(card.SerializeToString(), registered))
     commands = Readiness(connection)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -171,7 +162,7 @@ def run(
                     case Ping():
                         connection.send(Pong())
                     case Register():
-                        connection.send(_register(engine, command))
+                        connection.send(_register(engine.inner, command))
                     case _:
                         _obey(engine, command)
             started = time.perf_counter()
@@ -190,7 +181,7 @@ def _follow_grammars(engine: Engine, card: ModelCard) -> str:
     return ""
 
 
-def _register(engine: AnyEngine, command: Register) -> Registered:
+def _register(engine: InnerEngine, command: Register) -> Registered:
     from miao_worker.engine.engine import Engine
     from miao_worker.engine.errors import AdapterError
 
@@ -203,27 +194,41 @@ def _register(engine: AnyEngine, command: Register) -> Registered:
     return Registered(command.adapter_id, None)
 
 
-def _load(config: EngineConfig, model_name: str) -> tuple[AnyEngine, ModelCard]:
+def _load(config: EngineConfig, model_name: str) -> tuple[ExplainingEngine, ModelCard]:
     """The engine for the model's task, and the model's card. Raises ModelLoadError."""
     from miao_worker.encoder_card import build_encoder_card
     from miao_worker.engine.encoder.engine import load_engine
     from miao_worker.engine.encoder.tasks import encoder_task
     from miao_worker.engine.engine import Engine
+    from miao_worker.engine.explain.loading import explain_classification, explain_generation
     from miao_worker.model_card import build_model_card, check_draft_vocabulary
 
     task = encoder_task(config)
     if task is not None:
         encoder, runner = load_engine(config, task)
-        return encoder, build_encoder_card(model_name, config, runner)
+        explaining = explain_classification(encoder, runner, config)
+        card = build_encoder_card(model_name, config, runner)
+        return explaining, _with_methods(card, explaining)
     if config.draft_model is not None:
         check_draft_vocabulary(config.model, config.draft_model)
     engine = Engine(config)
     card = build_model_card(model_name, config.model, engine)
     card.guide_fault = _follow_grammars(engine, card)
-    return engine, card
+    explaining = explain_generation(engine, config)
+    return explaining, _with_methods(card, explaining)
 
 
-def _obey(engine: AnyEngine, command: Add | Cancel | Drop) -> None:
+def _with_methods(card: ModelCard, engine: ExplainingEngine) -> ModelCard:
+    """The card, with how answers can be explained."""
+    from miao_worker.explanation_execution import METHODS
+
+    card.explain_methods.extend(
+        number for number, method in METHODS.items() if method in engine.methods
+    )
+    return card
+
+
+def _obey(engine: ExplainingEngine, command: Add | Cancel | Drop) -> None:
     from miao_worker.engine.engine import Engine
 
     match command:
@@ -231,8 +236,8 @@ def _obey(engine: AnyEngine, command: Add | Cancel | Drop) -> None:
             engine.add(request)
         case Cancel(sequence_id):
             engine.cancel(sequence_id)
-        case Drop(adapter_id) if isinstance(engine, Engine):
-            engine.drop_adapter(adapter_id)
+        case Drop(adapter_id) if isinstance(engine.inner, Engine):
+            engine.inner.drop_adapter(adapter_id)
 
 
 def _end_with_parent() -> None:

@@ -28,6 +28,7 @@ from miao_worker.engine import shares
 from miao_worker.engine_batch import Brought, EngineBatch, failure_message
 from miao_worker.engine_process import EngineDiedError, EngineProcess
 from miao_worker.execution import Execution
+from miao_worker.explanation_execution import ExplanationExecution
 from miao_worker.metrics import WorkerMetrics
 from miao_worker.pace import Pace
 from miao_worker.served_models import ServedModels
@@ -264,6 +265,8 @@ class GenerationRunner:
         if claim.job.HasField("understanding"):
             return UnderstandingExecution(claim)
         adapter = self._served.adapter_of(claim.record.model)
+        if claim.job.HasField("explanation"):
+            return ExplanationExecution(claim, self._tokenizer, adapter)
         return Execution(claim, self._tokenizer, self._token_text, adapter)
 
     def _check_claim(self, execution: AnyAttempt) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from miao.internal.v1.queue_pb2 import ModelCard
+from miao.v1.explanation_pb2 import EXPLAIN_METHOD_LEAVE_ONE_OUT
 from miao_queue import keys
 from miao_queue.claims import QueueSource
 from miao_queue.records import Record
@@ -39,6 +40,8 @@ class ServedModels:
         card.CopyFrom(self.base)
         card.name, card.base = f"{self.base.name}:{name}", self.base.name
         card.ClearField("tokenizer_json")
+        if EXPLAIN_METHOD_LEAVE_ONE_OUT in card.explain_methods:
+            card.explain_methods[:] = [EXPLAIN_METHOD_LEAVE_ONE_OUT]  # no gradients of adapters
         digest = hashlib.sha256(f"{self.base.weights_digest} {adapter_id}".encode())
         card.weights_digest = digest.hexdigest()[:16]
         self._adapters[card.name] = adapter_id

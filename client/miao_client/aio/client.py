@@ -9,11 +9,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from weakref import WeakSet
 
+from miao_client import explaining, methods, options, results, scoring, understanding
 from miao_client import fleet as fleets
-from miao_client import methods, options, results, scoring, understanding
 from miao_client.aio.stream import AsyncGenerationStream
 from miao_client.aio.transport import AsyncTransport
 from miao_client.callers import ApiKey, Metadata
+from miao_client.explaining import ExplainLabelOptions, ExplainOptions, ExplainOutputOptions
+from miao_client.explanation_results import Explanation
 from miao_client.methods import Operation
 from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority, Truncation
 from miao_client.prompts import Prompt, TokenIds
@@ -31,7 +33,14 @@ from miao_client.understanding import (
 from miao_client.understanding_results import Classifications, Embeddings, RankedDocuments
 
 _Answer = TypeVar("_Answer")
-_Options = TypeVar("_Options", EmbedOptions, ClassifyOptions, RerankOptions)
+_Options = TypeVar(
+    "_Options",
+    EmbedOptions,
+    ClassifyOptions,
+    RerankOptions,
+    ExplainOutputOptions,
+    ExplainLabelOptions,
+)
 
 
 class AsyncClient:
@@ -370,6 +379,53 @@ class AsyncClient:
         """
         operation = understanding.rerank(query, documents, self._named(settings))
         return await self._understand(operation, settings)
+
+    async def explain(
+        self, prompt: Prompt, **settings: Unpack[ExplainOutputOptions]
+    ) -> Explanation:
+        """Say which tokens of a prompt carried the output, and what else could have been said.
+
+        It waits and runs as generations do; it is not streamed.
+
+        Args:
+            prompt: Text, a list of messages, or token ids; with the output 1,024 tokens
+                at most.
+            **settings: See `ExplainOutputOptions`.
+
+        Raises:
+            MiaoError: It was refused, failed, or ran out of time.
+
+        Example:
+            >>> explanation = await client.explain("The capital of France is")
+            >>> explanation.total
+            >>> Path("why.html").write_text(explanation.to_html())
+        """
+        operation = explaining.explain_output(prompt, self._named(settings))
+        return await self._explain(operation, settings)
+
+    async def explain_label(
+        self, text: str | tuple[str, str], **settings: Unpack[ExplainLabelOptions]
+    ) -> Explanation:
+        """Say which tokens of a text, or of a pair of texts, carried a classifier's label.
+
+        Args:
+            text: A text, or two that are judged together.
+            **settings: See `ExplainLabelOptions`.
+
+        Raises:
+            MiaoError: It was refused, failed, or ran out of time.
+
+        Example:
+            >>> (await client.explain_label("很好用！", label="praise")).attributions[0].scores
+        """
+        operation = explaining.explain_label(text, self._named(settings))
+        return await self._explain(operation, settings)
+
+    async def _explain(
+        self, operation: Operation[Explanation], settings: ExplainOptions
+    ) -> Explanation:
+        seconds = settings.get("timeout") or self.settings.timeout or LONGEST_SECONDS
+        return await self._transport.call(operation, seconds)
 
     def _named(self, settings: _Options) -> _Options:
         named = settings.copy()

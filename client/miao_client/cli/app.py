@@ -12,6 +12,7 @@ from miao_client import __version__
 from miao_client.cli import (
     bench,
     chat,
+    explain,
     generate,
     generations,
     models,
@@ -60,6 +61,7 @@ for module in (
     usage,
     tokenize,
     score,
+    explain,
     understanding,
     generations,
     bench,

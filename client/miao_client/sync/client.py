@@ -10,9 +10,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from weakref import WeakSet
 
+from miao_client import explaining, methods, options, results, scoring, understanding
 from miao_client import fleet as fleets
-from miao_client import methods, options, results, scoring, understanding
 from miao_client.callers import ApiKey, Metadata
+from miao_client.explaining import ExplainLabelOptions, ExplainOptions, ExplainOutputOptions
+from miao_client.explanation_results import Explanation
 from miao_client.methods import Operation
 from miao_client.options import LONGEST_SECONDS, GenerateOptions, Priority, Truncation
 from miao_client.prompts import Prompt, TokenIds
@@ -32,7 +34,14 @@ from miao_client.understanding import (
 from miao_client.understanding_results import Classifications, Embeddings, RankedDocuments
 
 _Answer = TypeVar("_Answer")
-_Options = TypeVar("_Options", EmbedOptions, ClassifyOptions, RerankOptions)
+_Options = TypeVar(
+    "_Options",
+    EmbedOptions,
+    ClassifyOptions,
+    RerankOptions,
+    ExplainOutputOptions,
+    ExplainLabelOptions,
+)
 
 
 class Client:
@@ -417,6 +426,49 @@ class Client:
         """
         operation = understanding.rerank(query, documents, self._named(settings))
         return self._understand(operation, settings)
+
+    def explain(self, prompt: Prompt, **settings: Unpack[ExplainOutputOptions]) -> Explanation:
+        """Say which tokens of a prompt carried the output, and what else could have been said.
+
+        It waits and runs as generations do; it is not streamed.
+
+        Args:
+            prompt: Text, a list of messages, or token ids; with the output 1,024 tokens
+                at most.
+            **settings: See `ExplainOutputOptions`.
+
+        Raises:
+            MiaoError: It was refused, failed, or ran out of time.
+
+        Example:
+            >>> explanation = client.explain("The capital of France is")
+            >>> explanation.total
+            >>> Path("why.html").write_text(explanation.to_html())
+        """
+        operation = explaining.explain_output(prompt, self._named(settings))
+        return self._explain(operation, settings)
+
+    def explain_label(
+        self, text: str | tuple[str, str], **settings: Unpack[ExplainLabelOptions]
+    ) -> Explanation:
+        """Say which tokens of a text, or of a pair of texts, carried a classifier's label.
+
+        Args:
+            text: A text, or two that are judged together.
+            **settings: See `ExplainLabelOptions`.
+
+        Raises:
+            MiaoError: It was refused, failed, or ran out of time.
+
+        Example:
+            >>> (client.explain_label("很好用！", label="praise")).attributions[0].scores
+        """
+        operation = explaining.explain_label(text, self._named(settings))
+        return self._explain(operation, settings)
+
+    def _explain(self, operation: Operation[Explanation], settings: ExplainOptions) -> Explanation:
+        seconds = settings.get("timeout") or self.settings.timeout or LONGEST_SECONDS
+        return self._transport.call(operation, seconds)
 
     def _named(self, settings: _Options) -> _Options:
         named = settings.copy()

@@ -22,31 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from miao.v1 import explanation_pb2 as miao_dot_v1_dot_explanation__pb2
 from miao.v1 import generation_pb2 as miao_dot_v1_dot_generation__pb2
 from miao.v1 import understanding_pb2 as miao_dot_v1_dot_understanding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmiao/v1/model_service.proto\x12\x07miao.v1\x1a\x18miao/v1/generation.proto\x1a\x1bmiao/v1/understanding.proto\"\x13\n\x11ListModelsRequest\"4\n\x12ListModelsResponse\x12\x1e\n\x06models\x18\x01 \x03(\x0b\x32\x0e.miao.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x10GetModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.miao.v1.Model\"\x93\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x16\n\x0enum_parameters\x18\x03 \x01(\x04\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x18\n\x10max_model_length\x18\x05 \x01(\r\x12\x12\n\nvocab_size\x18\x06 \x01(\r\x12\x19\n\x11has_chat_template\x18\x07 \x01(\x08\x12+\n\x10\x64\x65\x66\x61ult_sampling\x18\x08 \x01(\x0b\x32\x11.miao.v1.Sampling\x12\x13\n\x0bnum_workers\x18\t \x01(\r\x12\x12\n\nnum_queued\x18\n \x01(\r\x12\x0c\n\x04\x62\x61se\x18\x0b \x01(\t\x12\x13\n\x0btool_format\x18( \x01(\t\x12\x1b\n\x13separates_reasoning\x18) \x01(\x08\x12\x1c\n\x05tasks\x18\x14 \x03(\x0e\x32\r.miao.v1.Task\x12\x1c\n\x14\x65mbedding_dimensions\x18\x15 \x01(\r\x12\x0e\n\x06labels\x18\x16 \x03(\t\x12\x14\n\x0cprompt_names\x18\x17 \x03(\t\"x\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x1d\n\x04\x63hat\x18\x03 \x01(\x0b\x32\r.miao.v1.ChatH\x00\x12\x1c\n\x05tools\x18( \x03(\x0b\x32\r.miao.v1.ToolB\x07\n\x05input\"O\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0e\n\x06tokens\x18\x02 \x03(\t\x12\x18\n\x10max_model_length\x18\x03 \x01(\r2\xd7\x01\n\x0cModelService\x12\x45\n\nListModels\x12\x1a.miao.v1.ListModelsRequest\x1a\x1b.miao.v1.ListModelsResponse\x12?\n\x08GetModel\x12\x18.miao.v1.GetModelRequest\x1a\x19.miao.v1.GetModelResponse\x12?\n\x08Tokenize\x12\x18.miao.v1.TokenizeRequest\x1a\x19.miao.v1.TokenizeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmiao/v1/model_service.proto\x12\x07miao.v1\x1a\x19miao/v1/explanation.proto\x1a\x18miao/v1/generation.proto\x1a\x1bmiao/v1/understanding.proto\"\x13\n\x11ListModelsRequest\"4\n\x12ListModelsResponse\x12\x1e\n\x06models\x18\x01 \x03(\x0b\x32\x0e.miao.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x10GetModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.miao.v1.Model\"\xc4\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x16\n\x0enum_parameters\x18\x03 \x01(\x04\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x18\n\x10max_model_length\x18\x05 \x01(\r\x12\x12\n\nvocab_size\x18\x06 \x01(\r\x12\x19\n\x11has_chat_template\x18\x07 \x01(\x08\x12+\n\x10\x64\x65\x66\x61ult_sampling\x18\x08 \x01(\x0b\x32\x11.miao.v1.Sampling\x12\x13\n\x0bnum_workers\x18\t \x01(\r\x12\x12\n\nnum_queued\x18\n \x01(\r\x12\x0c\n\x04\x62\x61se\x18\x0b \x01(\t\x12\x13\n\x0btool_format\x18( \x01(\t\x12\x1b\n\x13separates_reasoning\x18) \x01(\x08\x12\x1c\n\x05tasks\x18\x14 \x03(\x0e\x32\r.miao.v1.Task\x12\x1c\n\x14\x65mbedding_dimensions\x18\x15 \x01(\r\x12\x0e\n\x06labels\x18\x16 \x03(\t\x12\x14\n\x0cprompt_names\x18\x17 \x03(\t\x12/\n\x0f\x65xplain_methods\x18< \x03(\x0e\x32\x16.miao.v1.ExplainMethod\"x\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x06prompt\x18\x02 \x01(\tH\x00\x12\x1d\n\x04\x63hat\x18\x03 \x01(\x0b\x32\r.miao.v1.ChatH\x00\x12\x1c\n\x05tools\x18( \x03(\x0b\x32\r.miao.v1.ToolB\x07\n\x05input\"O\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0e\n\x06tokens\x18\x02 \x03(\t\x12\x18\n\x10max_model_length\x18\x03 \x01(\r2\xd7\x01\n\x0cModelService\x12\x45\n\nListModels\x12\x1a.miao.v1.ListModelsRequest\x1a\x1b.miao.v1.ListModelsResponse\x12?\n\x08GetModel\x12\x18.miao.v1.GetModelRequest\x1a\x19.miao.v1.GetModelResponse\x12?\n\x08Tokenize\x12\x18.miao.v1.TokenizeRequest\x1a\x19.miao.v1.TokenizeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'miao.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTMODELSREQUEST']._serialized_start=95
-  _globals['_LISTMODELSREQUEST']._serialized_end=114
-  _globals['_LISTMODELSRESPONSE']._serialized_start=116
-  _globals['_LISTMODELSRESPONSE']._serialized_end=168
-  _globals['_GETMODELREQUEST']._serialized_start=170
-  _globals['_GETMODELREQUEST']._serialized_end=201
-  _globals['_GETMODELRESPONSE']._serialized_start=203
-  _globals['_GETMODELRESPONSE']._serialized_end=252
-  _globals['_MODEL']._serialized_start=255
-  _globals['_MODEL']._serialized_end=658
-  _globals['_TOKENIZEREQUEST']._serialized_start=660
-  _globals['_TOKENIZEREQUEST']._serialized_end=780
-  _globals['_TOKENIZERESPONSE']._serialized_start=782
-  _globals['_TOKENIZERESPONSE']._serialized_end=861
-  _globals['_MODELSERVICE']._serialized_start=864
-  _globals['_MODELSERVICE']._serialized_end=1079
+  _globals['_LISTMODELSREQUEST']._serialized_start=122
+  _globals['_LISTMODELSREQUEST']._serialized_end=141
+  _globals['_LISTMODELSRESPONSE']._serialized_start=143
+  _globals['_LISTMODELSRESPONSE']._serialized_end=195
+  _globals['_GETMODELREQUEST']._serialized_start=197
+  _globals['_GETMODELREQUEST']._serialized_end=228
+  _globals['_GETMODELRESPONSE']._serialized_start=230
+  _globals['_GETMODELRESPONSE']._serialized_end=279
+  _globals['_MODEL']._serialized_start=282
+  _globals['_MODEL']._serialized_end=734
+  _globals['_TOKENIZEREQUEST']._serialized_start=736
+  _globals['_TOKENIZEREQUEST']._serialized_end=856
+  _globals['_TOKENIZERESPONSE']._serialized_start=858
+  _globals['_TOKENIZERESPONSE']._serialized_end=937
+  _globals['_MODELSERVICE']._serialized_start=940
+  _globals['_MODELSERVICE']._serialized_end=1155
 # @@protoc_insertion_point(module_scope)

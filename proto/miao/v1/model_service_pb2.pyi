@@ -1,3 +1,4 @@
+from miao.v1 import explanation_pb2 as _explanation_pb2
 from miao.v1 import generation_pb2 as _generation_pb2
 from miao.v1 import understanding_pb2 as _understanding_pb2
 from google.protobuf.internal import containers as _containers
@@ -31,7 +32,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "architecture", "num_parameters", "dtype", "max_model_length", "vocab_size", "has_chat_template", "default_sampling", "num_workers", "num_queued", "base", "tool_format", "separates_reasoning", "tasks", "embedding_dimensions", "labels", "prompt_names")
+    __slots__ = ("name", "architecture", "num_parameters", "dtype", "max_model_length", "vocab_size", "has_chat_template", "default_sampling", "num_workers", "num_queued", "base", "tool_format", "separates_reasoning", "tasks", "embedding_dimensions", "labels", "prompt_names", "explain_methods")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     NUM_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +50,7 @@ class Model(_message.Message):
     EMBEDDING_DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_NAMES_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_METHODS_FIELD_NUMBER: _ClassVar[int]
     name: str
     architecture: str
     num_parameters: int
@@ -66,7 +68,8 @@ class Model(_message.Message):
     embedding_dimensions: int
     labels: _containers.RepeatedScalarFieldContainer[str]
     prompt_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., num_parameters: _Optional[int] = ..., dtype: _Optional[str] = ..., max_model_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., has_chat_template: bool = ..., default_sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., num_workers: _Optional[int] = ..., num_queued: _Optional[int] = ..., base: _Optional[str] = ..., tool_format: _Optional[str] = ..., separates_reasoning: bool = ..., tasks: _Optional[_Iterable[_Union[_understanding_pb2.Task, str]]] = ..., embedding_dimensions: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., prompt_names: _Optional[_Iterable[str]] = ...) -> None: ...
+    explain_methods: _containers.RepeatedScalarFieldContainer[_explanation_pb2.ExplainMethod]
+    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., num_parameters: _Optional[int] = ..., dtype: _Optional[str] = ..., max_model_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., has_chat_template: bool = ..., default_sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., num_workers: _Optional[int] = ..., num_queued: _Optional[int] = ..., base: _Optional[str] = ..., tool_format: _Optional[str] = ..., separates_reasoning: bool = ..., tasks: _Optional[_Iterable[_Union[_understanding_pb2.Task, str]]] = ..., embedding_dimensions: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., prompt_names: _Optional[_Iterable[str]] = ..., explain_methods: _Optional[_Iterable[_Union[_explanation_pb2.ExplainMethod, str]]] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
     __slots__ = ("model", "prompt", "chat", "tools")

@@ -52,6 +52,7 @@ _INFER = (
     "Embed",
     "Classify",
     "Rerank",
+    "Explain",
 )
 _READ = (
     "FollowGeneration",

@@ -86,6 +86,41 @@ def test_documents_are_ranked_as_transformers_scores_them(
     )
 
 
+def test_a_label_is_explained_by_the_words_of_both_texts(
+    client: Client, cross_encoder: Path
+) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(cross_encoder).eval()
+    pair = ("the fox", "lazy dog")
+    encoded = AutoTokenizer.from_pretrained(cross_encoder)(*pair)
+    ids, types = encoded["input_ids"], encoded["token_type_ids"]
+
+    @torch.inference_mode()
+    def value(keep: list[int]) -> float:
+        chosen = [torch.tensor([[row[i] for i in keep]]) for row in (ids, types)]
+        logit = model(input_ids=chosen[0], token_type_ids=chosen[1]).logits[0, 0]
+        return float(torch.nn.functional.logsigmoid(logit))
+
+    found = client.explain_label(pair, model="tiny-cross", label="LABEL_0")
+    (attribution,) = found.attributions
+    everything = list(range(len(ids)))
+    for place, token in enumerate(found.input):
+        rest = [i for i in everything if i != place]
+        expected = 0.0 if token.is_special else value(everything) - value(rest)
+        assert attribution.scores[place] == pytest.approx(expected, abs=1e-4)
+        if not token.is_special:
+            text = pair[token.text_index].encode()
+            assert text[token.start_byte : token.end_byte].decode() == token.text
+    assert (attribution.label, found.labels[0].label) == ("LABEL_0", "LABEL_0")
+    complete = client.explain_label(
+        pair, model="tiny-cross", method="integrated_gradients", steps=128
+    ).attributions[0]
+    assert abs(complete.delta or 1) < 0.05
+    with pytest.raises(InvalidRequestError, match="must be one of the model's labels: LABEL_0"):
+        client.explain_label(pair, model="tiny-cross", label="x")
+    with pytest.raises(InvalidRequestError, match="is not for Classify"):
+        client.explain_label(pair, model="tiny-sentence")
+
+
 def test_who_asks_the_wrong_model_is_told_what_it_is_for(client: Client) -> None:
     with pytest.raises(InvalidRequestError, match="is not for Embed; it is for Classify, Rerank"):
         client.embed("x", model="tiny-cross")

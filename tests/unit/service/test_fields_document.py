@@ -9,11 +9,17 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 
 from miao.v1 import generation_pb2 as pb
+from miao.v1.explain_service_pb2 import ExplainSpec
 from miao.v1.score_service_pb2 import ScoreSpec
 
 ROOT = Path(__file__).parents[3]
 SECTIONS = re.split(r"^## ", (ROOT / "docs/fields.md").read_text(), flags=re.MULTILINE)[1:]
-MESSAGES = [pb.GenerationSpec.DESCRIPTOR, pb.Sampling.DESCRIPTOR, ScoreSpec.DESCRIPTOR]
+MESSAGES = [
+    pb.GenerationSpec.DESCRIPTOR,
+    pb.Sampling.DESCRIPTOR,
+    ScoreSpec.DESCRIPTOR,
+    ExplainSpec.DESCRIPTOR,
+]
 ROW = re.compile(r"^\| `(\w+)` \|.*\| `([^`]+)` \|$", re.MULTILINE)
 
 

@@ -11,13 +11,14 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miao.v1 import generation_pb2 as pb
 from miao.v1 import (
+    explain_service_pb2,
     generation_service_pb2,
     model_service_pb2,
     score_service_pb2,
     understanding_service_pb2,
 )
+from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao_service import validation
 from miao_service.errors import InvalidRequestError
@@ -53,11 +54,12 @@ def test_every_field_of_every_request_is_honoured_or_refused() -> None:
             model_service_pb2,
             score_service_pb2,
             understanding_service_pb2,
+            explain_service_pb2,
         )
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     ]
-    assert len(methods) == 13
+    assert len(methods) == 14
     for method in methods:
         fields = validation.REQUESTS[method.input_type.full_name]
         assert unruled(method.input_type, fields) == []

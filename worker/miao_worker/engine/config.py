@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 CacheDtype = Literal["auto", "int8"]
+Explaining = Literal["all", "leave-one-out", "off"]
 Quantization = Literal["int8", "int8-weight", "int4-weight", "fp8"]
 
 MAX_SPECULATIVE_TOKENS = 32  # proposed for one sequence in one step
@@ -40,6 +41,10 @@ class EngineConfig:
     max_adapters: adapters in memory, and so in one batch, at most; 0 serves none.
     num_speculative_tokens: proposed at most for one sequence in a step; None takes
         the method's own.
+    explain: how answers can be explained: "all" methods, "leave-one-out" without any gradients,
+        or "off".
+    explain_bytes: memory that gradients may take at a time, besides the weights. Where those
+        that serve are packed or rounded, gradients load a second copy, in float32.
     task: "generate", "embed", "classify" or "rerank"; "auto" reads it from the model's files.
     """
 
@@ -64,4 +69,6 @@ class EngineConfig:
     speculation: str = "off"
     draft_model: str | None = None
     num_speculative_tokens: int | None = None
+    explain: Explaining = "all"
+    explain_bytes: int = 1 << 30
     task: str = "auto"

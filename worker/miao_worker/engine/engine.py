@@ -10,13 +10,15 @@ from collections.abc import Callable
 from collections.abc import Sequence as Items
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from miao_worker.engine.acceptance import Acceptance
 from miao_worker.engine.adapters.store import AdapterStore
 from miao_worker.engine.batch import Batch, ModelRunner
 from miao_worker.engine.block_manager import BlockManager
 from miao_worker.engine.carried import Carried
 from miao_worker.engine.config import EngineConfig
-from miao_worker.engine.encoder.types import EncodingRequest, EngineRequest
+from miao_worker.engine.encoder.types import EngineRequest
 from miao_worker.engine.errors import AdapterError
 from miao_worker.engine.flight import Flight
 from miao_worker.engine.guidance.guidance import Guidance, allowed_proposals
@@ -33,6 +35,7 @@ from miao_worker.engine.types import (
     EngineStats,
     FinishReason,
     SequenceOutput,
+    SequenceRequest,
     StepOutput,
 )
 
@@ -118,6 +121,12 @@ class Engine:
         return str(self._runner.device)
 
     @property
+    def original_model(self) -> PreTrainedModel | None:
+        """The model as transformers has it, where it is that which computes."""
+        model: PreTrainedModel | None = getattr(self._runner, "original_model", None)
+        return model
+
+    @property
     def has_unfinished(self) -> bool:
         """Whether another step has anything to do or to report."""
         is_preparing = self._guidance is not None and self._guidance.is_preparing
@@ -151,7 +160,7 @@ class Engine:
         """
         if request.sequence_id in self._scheduler or self._prepares(request.sequence_id):
             raise ValueError(f"sequence {request.sequence_id} is already in the engine")
-        if isinstance(request, EncodingRequest):
+        if not isinstance(request, SequenceRequest):
             self._end_early(request.sequence_id, FinishReason.ERROR, "the model only generates")
             return
         fault = request_fault(request, self.vocab_size, self.max_model_length)

@@ -45,15 +45,17 @@ def resolve_device(name: str | None) -> torch.device:
     return device
 
 
-def load_model(config: EngineConfig, device: torch.device) -> PreTrainedModel:
-    """The model in evaluation mode, its attention replaced by the engine's."""
+def load_model(
+    config: EngineConfig, device: torch.device, attention: str = ATTENTION_NAME
+) -> PreTrainedModel:
+    """The model in evaluation mode, its attention replaced by the engine's or by another one."""
     model_config = load_config(config.model)
     with plain_sentences(config.model), quiet():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             config.model,
             config=model_config,
             dtype=dtype_of(config),
-            attn_implementation=ATTENTION_NAME,
+            attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=Path(config.model).is_dir(),

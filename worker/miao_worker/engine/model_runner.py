@@ -151,6 +151,8 @@ class _Loaded:
             config.max_sequences,
             on_triton=uses_triton(facts, model.device, config.attention),
         )
+        if self.scheme is None:
+            runner.original_model = model
         if config.cuda_graphs and model.device.type == "cuda":
             runner.record_graphs(CudaCapture(model.device))
         return runner
@@ -191,7 +193,12 @@ def _fit_length(config: EngineConfig, length: int, capacity: int) -> int:
 
 
 class TransformersRunner:
-    """The engine's `ModelRunner` on the model classes of transformers."""
+    """The engine's `ModelRunner` on the model classes of transformers.
+
+    original_model: the model, where its weights are as they were loaded.
+    """
+
+    original_model: PreTrainedModel | None = None
 
     def __init__(
         self,

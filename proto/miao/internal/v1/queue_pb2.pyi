@@ -1,3 +1,4 @@
+from miao.v1 import explanation_pb2 as _explanation_pb2
 from miao.v1 import generation_pb2 as _generation_pb2
 from miao.v1 import understanding_pb2 as _understanding_pb2
 from google.protobuf.internal import containers as _containers
@@ -9,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Job(_message.Message):
-    __slots__ = ("prompt_token_ids", "max_tokens", "sampling", "stop", "stop_token_ids", "logprobs", "min_tokens", "num_answers", "num_best", "ranking", "echo_from", "prompt_logprobs", "bad_token_ids", "guide", "answer_form", "understanding", "traceparent")
+    __slots__ = ("prompt_token_ids", "max_tokens", "sampling", "stop", "stop_token_ids", "logprobs", "min_tokens", "num_answers", "num_best", "ranking", "echo_from", "prompt_logprobs", "bad_token_ids", "guide", "answer_form", "understanding", "traceparent", "explanation")
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +28,7 @@ class Job(_message.Message):
     ANSWER_FORM_FIELD_NUMBER: _ClassVar[int]
     UNDERSTANDING_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     prompt_token_ids: _containers.RepeatedScalarFieldContainer[int]
     max_tokens: int
     sampling: _generation_pb2.Sampling
@@ -44,7 +46,8 @@ class Job(_message.Message):
     answer_form: AnswerForm
     understanding: Understanding
     traceparent: str
-    def __init__(self, prompt_token_ids: _Optional[_Iterable[int]] = ..., max_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[int] = ..., min_tokens: _Optional[int] = ..., num_answers: _Optional[int] = ..., num_best: _Optional[int] = ..., ranking: _Optional[_Union[_generation_pb2.Ranking, str]] = ..., echo_from: _Optional[int] = ..., prompt_logprobs: _Optional[int] = ..., bad_token_ids: _Optional[_Iterable[_Union[_generation_pb2.TokenIds, _Mapping]]] = ..., guide: _Optional[str] = ..., answer_form: _Optional[_Union[AnswerForm, _Mapping]] = ..., understanding: _Optional[_Union[Understanding, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    explanation: Explanation
+    def __init__(self, prompt_token_ids: _Optional[_Iterable[int]] = ..., max_tokens: _Optional[int] = ..., sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[int] = ..., min_tokens: _Optional[int] = ..., num_answers: _Optional[int] = ..., num_best: _Optional[int] = ..., ranking: _Optional[_Union[_generation_pb2.Ranking, str]] = ..., echo_from: _Optional[int] = ..., prompt_logprobs: _Optional[int] = ..., bad_token_ids: _Optional[_Iterable[_Union[_generation_pb2.TokenIds, _Mapping]]] = ..., guide: _Optional[str] = ..., answer_form: _Optional[_Union[AnswerForm, _Mapping]] = ..., understanding: _Optional[_Union[Understanding, _Mapping]] = ..., traceparent: _Optional[str] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
 
 class AnswerForm(_message.Message):
     __slots__ = ("reasoning", "starts_in_reasoning", "tools", "tool_names")
@@ -114,8 +117,56 @@ class UnderstandingResult(_message.Message):
     rows: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, rows: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
+class Explanation(_message.Message):
+    __slots__ = ("method", "steps", "output_token_ids", "max_tokens", "stop_token_ids", "num_candidates", "positions", "whole_output", "input", "places", "label")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STOP_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    NUM_CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    method: _explanation_pb2.ExplainMethod
+    steps: int
+    output_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    max_tokens: int
+    stop_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    num_candidates: int
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    whole_output: bool
+    input: EncoderInput
+    places: _containers.RepeatedScalarFieldContainer[int]
+    label: int
+    def __init__(self, method: _Optional[_Union[_explanation_pb2.ExplainMethod, str]] = ..., steps: _Optional[int] = ..., output_token_ids: _Optional[_Iterable[int]] = ..., max_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., num_candidates: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., whole_output: bool = ..., input: _Optional[_Union[EncoderInput, _Mapping]] = ..., places: _Optional[_Iterable[int]] = ..., label: _Optional[int] = ...) -> None: ...
+
+class ExplanationEntry(_message.Message):
+    __slots__ = ("event", "result")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    event: _generation_pb2.GenerationEvent
+    result: ExplanationResult
+    def __init__(self, event: _Optional[_Union[_generation_pb2.GenerationEvent, _Mapping]] = ..., result: _Optional[_Union[ExplanationResult, _Mapping]] = ...) -> None: ...
+
+class ExplanationResult(_message.Message):
+    __slots__ = ("input_texts", "output", "attributions", "label_scores", "label")
+    INPUT_TEXTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_SCORES_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    input_texts: _containers.RepeatedScalarFieldContainer[str]
+    output: _containers.RepeatedCompositeFieldContainer[_explanation_pb2.OutputToken]
+    attributions: _containers.RepeatedCompositeFieldContainer[_explanation_pb2.Attribution]
+    label_scores: _containers.RepeatedScalarFieldContainer[float]
+    label: int
+    def __init__(self, input_texts: _Optional[_Iterable[str]] = ..., output: _Optional[_Iterable[_Union[_explanation_pb2.OutputToken, _Mapping]]] = ..., attributions: _Optional[_Iterable[_Union[_explanation_pb2.Attribution, _Mapping]]] = ..., label_scores: _Optional[_Iterable[float]] = ..., label: _Optional[int] = ...) -> None: ...
+
 class ModelCard(_message.Message):
-    __slots__ = ("name", "architecture", "num_parameters", "dtype", "max_model_length", "vocab_size", "tokenizer_json", "chat_template", "special_tokens", "eos_token_ids", "default_sampling", "vocabulary_digest", "weights_digest", "guide_fault", "base", "tool_chat_template", "tool_format", "reasoning_format", "tasks", "encoder")
+    __slots__ = ("name", "architecture", "num_parameters", "dtype", "max_model_length", "vocab_size", "tokenizer_json", "chat_template", "special_tokens", "eos_token_ids", "default_sampling", "vocabulary_digest", "weights_digest", "guide_fault", "base", "tool_chat_template", "tool_format", "reasoning_format", "tasks", "encoder", "explain_methods")
     class SpecialTokensEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -143,6 +194,7 @@ class ModelCard(_message.Message):
     REASONING_FORMAT_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     ENCODER_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_METHODS_FIELD_NUMBER: _ClassVar[int]
     name: str
     architecture: str
     num_parameters: int
@@ -163,7 +215,8 @@ class ModelCard(_message.Message):
     reasoning_format: ReasoningFormat
     tasks: _containers.RepeatedScalarFieldContainer[_understanding_pb2.Task]
     encoder: EncoderCard
-    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., num_parameters: _Optional[int] = ..., dtype: _Optional[str] = ..., max_model_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., tokenizer_json: _Optional[str] = ..., chat_template: _Optional[str] = ..., special_tokens: _Optional[_Mapping[str, str]] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., default_sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., vocabulary_digest: _Optional[str] = ..., weights_digest: _Optional[str] = ..., guide_fault: _Optional[str] = ..., base: _Optional[str] = ..., tool_chat_template: _Optional[str] = ..., tool_format: _Optional[_Union[ToolFormat, _Mapping]] = ..., reasoning_format: _Optional[_Union[ReasoningFormat, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_understanding_pb2.Task, str]]] = ..., encoder: _Optional[_Union[EncoderCard, _Mapping]] = ...) -> None: ...
+    explain_methods: _containers.RepeatedScalarFieldContainer[_explanation_pb2.ExplainMethod]
+    def __init__(self, name: _Optional[str] = ..., architecture: _Optional[str] = ..., num_parameters: _Optional[int] = ..., dtype: _Optional[str] = ..., max_model_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., tokenizer_json: _Optional[str] = ..., chat_template: _Optional[str] = ..., special_tokens: _Optional[_Mapping[str, str]] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., default_sampling: _Optional[_Union[_generation_pb2.Sampling, _Mapping]] = ..., vocabulary_digest: _Optional[str] = ..., weights_digest: _Optional[str] = ..., guide_fault: _Optional[str] = ..., base: _Optional[str] = ..., tool_chat_template: _Optional[str] = ..., tool_format: _Optional[_Union[ToolFormat, _Mapping]] = ..., reasoning_format: _Optional[_Union[ReasoningFormat, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_understanding_pb2.Task, str]]] = ..., encoder: _Optional[_Union[EncoderCard, _Mapping]] = ..., explain_methods: _Optional[_Iterable[_Union[_explanation_pb2.ExplainMethod, str]]] = ...) -> None: ...
 
 class EncoderCard(_message.Message):
     __slots__ = ("embedding_dimensions", "labels", "prompts", "default_prompt_name", "takes_type_ids")

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Items
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from miao_worker.engine.adapters.stack import Stack
 from miao_worker.engine.adapters.step import Adaptation, AdapterStep
@@ -50,6 +51,12 @@ class AdaptingRunner:
     @property
     def dtype(self) -> torch.dtype:
         return self._runner.dtype
+
+    @property
+    def original_model(self) -> PreTrainedModel | None:
+        """The model without adapters, where it is transformers' own."""
+        model: PreTrainedModel | None = getattr(self._runner, "original_model", None)
+        return model
 
     def run(self, batch: Batch) -> Tensor:
         """Compute the batch. Returns logits (len(batch.sampled), vocab)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from miao_worker.engine.explain.types import ExplanationRequest
 from miao_worker.engine.types import SequenceOutput, SequenceRequest
 
 
@@ -55,4 +56,5 @@ class EncodingOutput(SequenceOutput):
     rows: tuple[bytes, ...] = ()
 
 
-EngineRequest = SequenceRequest | EncodingRequest  # what an engine may be given
+# What an engine may be given.
+EngineRequest = SequenceRequest | EncodingRequest | ExplanationRequest
