@@ -200,7 +200,7 @@ def test_a_request_that_kills_its_engine_ends_alone(
     program = [str(Path(__file__).with_name("poisoned_worker.py"))]
     start_worker("--name", "poisoned", program=program).wait_ready()
     with Client(stack.address, timeout=60) as client, ThreadPoolExecutor(9) as threads:
-        expected = client.embed(TEXTS, model="tiny-sentence").vectors
+        expected = client.embed(TEXTS, model="poisoned").vectors
         calls = [threads.submit(client.embed, TEXTS, model="poisoned") for _ in range(4)]
         poison = threads.submit(client.embed, ["dog"] * POISON, model="poisoned")
         calls += [threads.submit(client.embed, TEXTS, model="poisoned") for _ in range(4)]
