@@ -4,7 +4,8 @@
 
 Our side is the running service with the SDK as its load; the peers are called in their
 own processes, without a service. All load their model once; whoever does not run is
-stopped (SIGSTOP), but for the service, which idles. Workloads as in workloads.py.
+stopped (SIGSTOP), but for the service, which idles. With --engine ours is also measured
+alone, in a process like the peers'. Workloads as in workloads.py.
 Reports medians of output tokens per second, and ratios to the best peer, repetition
 by repetition: only the ratios mean something on a shared machine. How to get the
 peers: peers/README.md.
@@ -18,6 +19,7 @@ import os
 import signal
 import statistics
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from models import ensure_model
 from workloads import WORKLOADS, service
 
 _PEERS = ("hf", "vllm", "openvino")
+_OURS = ("miao", "engine")
 _FOLDER = Path(__file__).with_name("peers")
 Rates = dict[str, dict[str, list[float]]]  # by workload and engine, output tokens a second
 
@@ -53,6 +56,8 @@ class Peer:
 def main() -> None:
     arguments = _arguments()
     workloads = {name: WORKLOADS[name] for name in arguments.workloads}
+    if arguments.engine:
+        arguments.peer.append(f"engine:{sys.executable}:{ensure_model(arguments.model)}")
     names = ["miao", *(peer.partition(":")[0] for peer in arguments.peer)]
     rates: Rates = {workload: {name: [] for name in names} for workload in workloads}
     quantize = "int8" if arguments.precision == "int8" else None
@@ -109,18 +114,22 @@ def _start(
 
 def _report(arguments: argparse.Namespace, rates: Rates) -> None:
     median = statistics.median
-    ratios: dict[str, list[float]] = {}
+    ratios: dict[str, dict[str, list[float]]] = {}
     print(
         f"\n{arguments.model} {arguments.precision}, output tokens/s, medians of {arguments.reps}"
     )
     for workload, by_engine in rates.items():
-        peers = [r for name, r in by_engine.items() if name != "miao"]
-        best = max(peers, key=median)
-        ratios[workload] = sorted(o / p for o, p in zip(by_engine["miao"], best, strict=True))
-        each = "  ".join(f"{name} {median(r):8.1f}" for name, r in by_engine.items())
-        low, high = ratios[workload][0], ratios[workload][-1]
-        print(f"{workload:8s} {each}   ratio to the best peer {median(ratios[workload]):.2f} "
-              f"({low:.2f} to {high:.2f})")  # fmt: skip
+        best = max((r for name, r in by_engine.items() if name not in _OURS), key=median)
+        ratios[workload] = {
+            name: sorted(own / peer for own, peer in zip(by_engine[name], best, strict=True))
+            for name in _OURS
+            if name in by_engine
+        }
+        print(workload, *(f"{name} {median(r):8.1f}" for name, r in by_engine.items()), sep="  ")
+        for name, found in ratios[workload].items():
+            print(
+                f"    {name}: {median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f}) of the best"
+            )
     if arguments.output:
         result = {"machine": describe_machine(), "rates": rates, "ratios": ratios}
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
@@ -133,6 +142,7 @@ def _arguments() -> argparse.Namespace:
     option("--precision", default="bfloat16", choices=["bfloat16", "int8"])
     option("--peer", action="append", required=True, metavar="NAME:PYTHON:MODEL",
            help=f"one of {', '.join(_PEERS)}, its interpreter and its model")  # fmt: skip
+    option("--engine", action="store_true", help="our engine without the service too")
     option("--preload", default="", help="libraries that vLLM is started with")
     option("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     option("--reps", type=int, default=3)
