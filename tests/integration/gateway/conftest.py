@@ -15,8 +15,9 @@ import uvicorn
 from miao_client import AsyncClient
 from miao_client.gateway.app import create_app
 from miao_client.testing import FakeService
+from miao_client.testing.plugin import miao_service
 
-pytest_plugins = ["miao_client.testing.plugin"]
+__all__ = ["miao_service"]  # a fixture; only the topmost conftest may name plugins
 
 Serve = Callable[..., AbstractAsyncContextManager[str]]
 
