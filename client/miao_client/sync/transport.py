@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import grpc
-import grpc.experimental
 
 from miao_client.callers import shown
 from miao_client.deadline import Deadline
@@ -99,13 +98,8 @@ class Transport:
         return shown(cast("str | None", key), self.settings.metadata)
 
 
-# Who iterates a stream reads it by itself. Else a thread of the channel's reads for all
-# and wakes the one whose event it is: two changes of threads for each token.
-_READ_BY_ITERATING = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
-
-
 def _connect(tls: Tls | None, target: str) -> grpc.Channel:
-    options = (*channel_options(target), _READ_BY_ITERATING)
+    options = channel_options(target)
     if tls is None:
         return grpc.insecure_channel(target, options=options)
     return grpc.secure_channel(target, tls.credentials(), options=options)

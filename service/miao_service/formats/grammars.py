@@ -20,6 +20,7 @@ MAX_CHOICES_BYTES = 64 * 1024
 _MAX_TRIALS = 300  # compilations to find the place of an error
 _JSON_OPTIONS = {"whitespace_pattern": "[ ]", "lenient": False}
 _LIMITS = LLParserLimits(verbose_errors=False)
+_MAX_EXACT = 2**53  # integers beyond it are rounded where schemas are compiled
 _SUBSCHEMAS = ("items", "additionalProperties", "contains", "propertyNames")
 _LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _MAPS_OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
@@ -55,6 +56,9 @@ def _of_json_schema(text: str) -> str:
         raise FormatError("json_schema", "must be an object, true or false")
     if isinstance(schema, dict) and "x-guidance" in schema:
         raise FormatError("json_schema", "must not hold the keyword x-guidance")
+    if schema is False:
+        raise FormatError("json_schema", "is false, which allows nothing")
+    _check_integers(schema)
     fault = _fault_of_schema(schema)
     if fault is not None:
         place, fault = _place_of(schema, fault)
@@ -79,6 +83,21 @@ def _parse_json(text: str) -> Any:
         raise FormatError("json_schema", "holds a number that is too long") from None
 
 
+def _check_integers(schema: Any, place: str = "#") -> None:
+    """Refuse integers that would be followed as others."""
+    if isinstance(schema, int) and not isinstance(schema, bool) and abs(schema) > _MAX_EXACT:
+        raise FormatError("json_schema", f"at {place}: an integer of more than 53 bits")
+    for key, value in _members(schema):
+        _check_integers(value, f"{place}/{key}")
+
+
+def _members(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list):
+        yield from enumerate(value)
+
+
 def _depth_of(value: Any) -> int:
     depth, level = 0, [value]
     while level:
@@ -89,6 +108,7 @@ def _depth_of(value: Any) -> int:
 
 
 def _json_grammar(schema: Any) -> str:
+    schema = {} if schema is True else schema
     return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON_OPTIONS)  # type: ignore[arg-type]
 
 

@@ -148,6 +148,19 @@ def test_there_is_no_room_for_endless_whitespace() -> None:
     assert not accepts(grammar, "[1,\n2]")
 
 
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**60)])
+def test_integers_that_would_be_rounded_are_refused_with_their_place(value: int) -> None:
+    schema = {"properties": {"id": {"enum": [1, value]}}}
+    with pytest.raises(FormatError, match="#/properties/id/enum/1: an integer of more than 53"):
+        grammar_of(pb.ResponseFormat(json_schema=json.dumps(schema)))
+
+
+def test_a_schema_may_be_true_and_not_false() -> None:
+    assert accepts(grammar_of(pb.ResponseFormat(json_schema="true")), '{"a": [1]}')
+    with pytest.raises(FormatError, match="allows nothing"):
+        grammar_of(pb.ResponseFormat(json_schema="false"))
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=60), st.sampled_from(["json_schema", "regex", "grammar"]))
 def test_whatever_text_comes_is_a_grammar_or_refused(text: str, kind: str) -> None:
