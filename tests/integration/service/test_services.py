@@ -148,6 +148,7 @@ async def test_reflection_describes_the_contract(front: Any) -> None:
         "miao.v1.UnderstandingService",
         "miao.v1.UsageService",
         "miao.v1.FleetService",
+        "miao.v1.ExplainService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

@@ -70,7 +70,9 @@ def test_a_wrong_format_is_refused_with_its_place(client: Client) -> None:
 
 
 def processes(stack: Stack, name: str) -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.name() == name]
+    (worker,) = (part for part in stack._parts if part.name == "worker")
+    children = psutil.Process(worker.process.pid).children(recursive=True)
+    return [child for child in children if child.name() == name]
 
 
 def test_json_goes_on_validly_when_its_engine_dies(stack: Stack, client: Client) -> None:
