@@ -129,8 +129,8 @@ local function leave_line(id, queue, tenant)
   local state = redis.call('HMGET', gen, 'model', 'prompt_tokens', 'max_output_tokens')
   redis.call('HDEL', gen, 'line')
   if redis.call('EXISTS', line) == 1 then
-    redis.call('HINCRBY', load_key(queue), tenant .. ':prompt', -(state[2] or 0))
-    redis.call('HINCRBY', load_key(queue), tenant .. ':output', -(state[3] or 0))
+    redis.call('HINCRBY', load_key(queue), tenant .. ':prompt', 0 - (state[2] or 0))
+    redis.call('HINCRBY', load_key(queue), tenant .. ':output', 0 - (state[3] or 0))  -- not -0: "-0" is no integer
     return
   end
   local turn = redis.call('ZSCORE', turns_key(queue), tenant)
