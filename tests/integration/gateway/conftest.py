@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -15,11 +15,15 @@ import uvicorn
 from miao_client import AsyncClient
 from miao_client.gateway.app import create_app
 from miao_client.testing import FakeService
-from miao_client.testing.plugin import miao_service
-
-__all__ = ["miao_service"]  # a fixture; only the topmost conftest may name plugins
 
 Serve = Callable[..., AbstractAsyncContextManager[str]]
+
+
+@pytest.fixture
+def miao_service() -> Iterator[FakeService]:
+    """As the plugin gives it; only the topmost conftest may name plugins."""
+    with FakeService() as service:
+        yield service
 
 
 @asynccontextmanager
