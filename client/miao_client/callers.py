@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from miao_client.errors import InvalidRequestError
 
-# A key or bearer token, or what gives one before each call; awaited by the asynchronous client.
-ApiKey: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
+# A key or bearer token, or what gives one before each call, at once.
+ApiKey: TypeAlias = str | Callable[[], str]
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 AUTHORIZATION = "authorization"
@@ -26,7 +26,9 @@ def bearer(api_key: str) -> tuple[str, str]:
 
 
 def shown(
-    api_key: str | None, metadata: tuple[tuple[str, str | bytes], ...]
+    api_key: ApiKey | None, metadata: tuple[tuple[str, str | bytes], ...]
 ) -> tuple[tuple[str, str | bytes], ...]:
-    """What a call carries, with the key if there is one."""
-    return metadata if api_key is None else (*metadata, bearer(api_key))
+    """What a call carries, with the key of this moment if there is one."""
+    if api_key is None:
+        return metadata
+    return (*metadata, bearer(api_key() if callable(api_key) else api_key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import grpc
 
@@ -93,9 +93,7 @@ class Transport:
             channel.close()
 
     def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        api_key = self.settings.api_key
-        key = api_key() if callable(api_key) else api_key
-        return shown(cast("str | None", key), self.settings.metadata)
+        return shown(self.settings.api_key, self.settings.metadata)
 
 
 def _connect(tls: Tls | None, target: str) -> grpc.Channel:
