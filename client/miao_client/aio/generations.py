@@ -1,0 +1,117 @@
+"""The calls for generations, for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Unpack
+from weakref import WeakSet
+
+from miao_client import methods, options, results
+from miao_client.aio.stream import AsyncGenerationStream
+from miao_client.aio.transport import AsyncTransport
+from miao_client.options import GenerateOptions
+from miao_client.prompts import Prompt
+from miao_client.settings import Settings
+from miao_client.stream_state import StreamState
+
+
+class AsyncGenerationCalls:
+    """Submits, follows, looks at and ends generations."""
+
+    settings: Settings
+    _transport: AsyncTransport
+    _streams: WeakSet[AsyncGenerationStream]
+
+    def generate(
+        self, prompt: Prompt, **settings: Unpack[GenerateOptions]
+    ) -> AsyncGenerationStream:
+        """Submit a generation and stream it; the request is sent at once.
+
+        Args:
+            prompt: Text, a list of messages (`Message` or dicts with "role" and
+                "content"), or token ids.
+            **settings: See `GenerateOptions`. What is None or not given is the
+                model's default.
+
+        Returns:
+            The stream of its chunks. It reconnects by itself. A stream that is
+            dropped unread leaves its generation running: close it, or use `create`.
+
+        Raises:
+            InvalidRequestError: A value does not fit its field. What the service
+                refuses is raised by the stream.
+
+        Example:
+            >>> await client.generate("一加一等于", max_tokens=8).text()
+        """
+        submission = options.submission(prompt, **self.settings.applied_to(settings))
+        return self._stream(StreamState(self.settings, submission, timeout=submission.timeout))
+
+    async def create(
+        self, prompt: Prompt, **settings: Unpack[GenerateOptions]
+    ) -> results.Generation:
+        """Submit a generation without following it; see `Client.create`.
+
+        Raises:
+            MiaoError: It was refused.
+        """
+        submission = options.submission(prompt, **self.settings.applied_to(settings))
+        return await self._transport.call(methods.create(submission.request))
+
+    def follow(
+        self, generation_id: str, after: int = 0, *, timeout: float | None = None
+    ) -> AsyncGenerationStream:
+        """Stream a running or finished generation; see `Client.follow`.
+
+        Args:
+            generation_id: Which.
+            after: The last sequence number that was seen; 0 streams all of it.
+            timeout: Seconds to follow it; None: to its end.
+
+        Returns:
+            The stream of what came after. Closing it leaves the generation be.
+            Once something has come, a service that no longer knows the generation
+            has 5 seconds to learn of it again, from its worker or another caller.
+        """
+        options.check_follow(after, timeout)
+        return self._stream(
+            StreamState(self.settings, generation_id=generation_id, after=after, timeout=timeout)
+        )
+
+    async def get(self, generation_id: str, *, include_output: bool = False) -> results.Generation:
+        """Say how far a generation is, and what it has said if `include_output`.
+
+        Raises:
+            GenerationNotFoundError: It is not known, or no longer.
+        """
+        return await self._transport.call(methods.get(generation_id, include_output))
+
+    async def list(
+        self,
+        *,
+        model: str | None = None,
+        state: results.GenerationState | str | None = None,
+        page_size: int = 0,
+    ) -> AsyncIterator[results.Generation]:
+        """Yield the caller's generations, newest first; see `Client.list`."""
+        token = ""
+        while True:
+            page = await self._transport.call(methods.list_page(model, state, page_size, token))
+            for generation in page.generations:
+                yield generation
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def cancel(self, generation_id: str) -> results.Generation:
+        """End a generation; one that has ended stays as it is.
+
+        Raises:
+            GenerationNotFoundError: It is not known, or no longer.
+        """
+        return await self._transport.call(methods.cancel(generation_id))
+
+    def _stream(self, state: StreamState) -> AsyncGenerationStream:
+        stream = AsyncGenerationStream(self._transport, state)
+        self._streams.add(stream)
+        return stream
