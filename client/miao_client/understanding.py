@@ -145,7 +145,8 @@ _OVERLONG = {
 def _embeddings(answer: Any) -> Embeddings:
     return Embeddings(
         embeddings=tuple(
-            Embedding(each.values, each.num_tokens, each.is_cut) for each in answer.embeddings
+            Embedding(each.values, each.num_tokens, each.is_cut, each.num_cut_tokens)
+            for each in answer.embeddings
         ),
         dimensions=answer.dimensions,
         **_common(answer),
@@ -164,12 +165,20 @@ def _classification(message: understanding_pb.Classification) -> Classification:
         ),
         num_tokens=message.num_tokens,
         is_cut=message.is_cut,
+        num_cut_tokens=message.num_cut_tokens,
     )
 
 
 def _ranking(answer: Any, documents: Sequence[str]) -> RankedDocuments:
     results = tuple(
-        RankedDocument(each.index, documents[each.index], each.score, each.num_tokens, each.is_cut)
+        RankedDocument(
+            each.index,
+            documents[each.index],
+            each.score,
+            each.num_tokens,
+            each.is_cut,
+            each.num_cut_tokens,
+        )
         for each in answer.results
     )
     return RankedDocuments(results, **_common(answer))

@@ -16,6 +16,7 @@ class Embedding:
     data: bytes  # float32, the lowest byte first; numpy.frombuffer(data, "<f4") takes it as it is
     num_tokens: int  # special ones included
     is_cut: bool  # whether the input's end was cut off
+    num_cut_tokens: int = 0  # how many of its tokens were
 
     @property
     def values(self) -> list[float]:
@@ -69,6 +70,7 @@ class Classification:
     tokens: tuple[TokenLabel, ...]  # in order; empty for a model of texts
     num_tokens: int
     is_cut: bool
+    num_cut_tokens: int = 0
 
     @property
     def best(self) -> LabelScore:
@@ -96,6 +98,7 @@ class RankedDocument:
     score: float
     num_tokens: int
     is_cut: bool
+    num_cut_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,19 +23,24 @@ Text = str | tuple[str, str]
 class EncodedInput:
     """An input in tokens.
 
+    num_cut_tokens: how many of its tokens were left out, since it is too long.
     spans: where each token is in the text, in code points; None for a special one.
         Empty unless asked for.
     segments: which text of a pair each token is of; 0 for a special one. With spans.
     """
 
     input: EncoderInput
-    is_cut: bool
+    num_cut_tokens: int = 0
     spans: Sequence[tuple[int, int] | None] = ()
     segments: Sequence[int] = ()
 
     @property
     def num_tokens(self) -> int:
         return len(self.input.token_ids)
+
+    @property
+    def is_cut(self) -> bool:
+        return self.num_cut_tokens > 0
 
 
 class EncoderTokenizer:
@@ -86,11 +91,11 @@ class EncoderTokenizer:
         encode = tokenizer.encode_batch if with_spans else tokenizer.encode_batch_fast
         encodings = encode(list(texts), add_special_tokens=True)
         return [
-            self._checked(encoding, isinstance(text, tuple), path(index), with_spans)
+            self._checked(encoding, text, path(index), with_spans)
             for index, (encoding, text) in enumerate(zip(encodings, texts, strict=True))
         ]
 
-    def _checked(self, encoding: Any, is_pair: bool, path: str, with_spans: bool) -> EncodedInput:
+    def _checked(self, encoding: Any, text: Text, path: str, with_spans: bool) -> EncodedInput:
         ids = encoding.ids
         if len(ids) > self._max_length:
             raise InvalidRequestError.of(
@@ -100,18 +105,23 @@ class EncoderTokenizer:
             )
         if not ids:
             raise InvalidRequestError.of(path, "must give at least one token")
-        if sum(map(self._control_ids.__contains__, ids)) > self._num_specials[is_pair]:
+        if sum(map(self._control_ids.__contains__, ids)) > self._num_specials[isinstance(text, tuple)]:
             raise InvalidRequestError.of(
                 path, "holds text that the model's tokenizer can only read as a control token"
             )
         made = EncoderInput(token_ids=ids)
         if self._takes_type_ids and any(encoding.type_ids):
             made.type_ids.extend(encoding.type_ids)
-        is_cut = bool(encoding.overflowing)
+        num_cut = self._length(text) - len(ids) if encoding.overflowing else 0
         if not with_spans:
-            return EncodedInput(made, is_cut)
+            return EncodedInput(made, num_cut)
         segments = [each or 0 for each in encoding.sequence_ids]
-        return EncodedInput(made, is_cut, _spans(encoding), segments)
+        return EncodedInput(made, num_cut, _spans(encoding), segments)
+
+
+    def _length(self, text: Text) -> int:
+        """In tokens, whole. What overflows of a pair does not say it."""
+        return len(self._whole.encode_batch_fast([text])[0].ids)
 
 
 def _spans(encoding: Any) -> list[tuple[int, int] | None]:

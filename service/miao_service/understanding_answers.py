@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import understanding_pb2 as understanding
@@ -22,7 +23,7 @@ def embeddings(question: Question, rows: Sequence[bytes], end: pb.Finished) -> r
         dimensions=len(rows[0]) // 4,
     )
     for each, row in zip(question.inputs, rows, strict=True):
-        response.embeddings.add(values=row, num_tokens=each.num_tokens, is_cut=each.is_cut)
+        response.embeddings.add(values=row, **_size(each))
     return response
 
 
@@ -39,7 +40,7 @@ def classifications(
     names = question.model.card.encoder.labels
     of_tokens = question.submission.job.understanding.task == understanding.TASK_CLASSIFY_TOKENS
     for each, row in zip(question.inputs, rows, strict=True):
-        said = response.classifications.add(num_tokens=each.num_tokens, is_cut=each.is_cut)
+        said = response.classifications.add(**_size(each))
         if of_tokens:
             said.tokens.extend(_token_labels(each, _numbers(row), names))
         else:
@@ -63,10 +64,8 @@ def ranking(
     scores = [_numbers(row)[0] for row in rows]
     best = sorted(range(len(scores)), key=lambda i: -scores[i])
     for index in best[: request.top_n or None]:
-        each = question.inputs[index]
-        response.results.add(
-            index=index, score=scores[index], num_tokens=each.num_tokens, is_cut=each.is_cut
-        )
+        size = _size(question.inputs[index])
+        response.results.add(index=index, score=scores[index], **size)
     return response
 
 
@@ -79,6 +78,14 @@ def _token_labels(
         for span, (label, score) in zip(encoded.spans, pairs, strict=True)
         if span is not None
     ]
+
+
+def _size(encoded: EncodedInput) -> dict[str, Any]:
+    return {
+        "num_tokens": encoded.num_tokens,
+        "is_cut": encoded.is_cut,
+        "num_cut_tokens": encoded.num_cut_tokens,
+    }
 
 
 def _numbers(row: bytes) -> Sequence[float]:

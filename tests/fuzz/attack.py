@@ -14,6 +14,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from miao.v1 import explain_service_pb2 as explaining
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as generations
 from miao.v1 import model_service_pb2 as models
@@ -27,6 +28,7 @@ _SERVICES = [
     models.DESCRIPTOR.services_by_name["ModelService"],
     scores.DESCRIPTOR.services_by_name["ScoreService"],
     understanding.DESCRIPTOR.services_by_name["UnderstandingService"],
+    explaining.DESCRIPTOR.services_by_name["ExplainService"],
 ]
 METHODS: list[MethodDescriptor] = [method for each in _SERVICES for method in each.methods]
 _FOREIGN = [
@@ -200,6 +202,10 @@ def _right(method: MethodDescriptor, values: Values) -> Message:
             message.name = "tiny"
         case scores.ScoreRequest():
             message.spec.prompt, message.spec.text = "hello", " world"
+        case explaining.ExplainRequest() if values.rng.random() < 0.5:
+            message.spec.prompt, message.spec.max_tokens = "hello", 3
+        case explaining.ExplainRequest():
+            message.spec.classify.text = "hello"
         case understanding.EmbedRequest():
             message.inputs.append("hello")
         case understanding.ClassifyRequest():

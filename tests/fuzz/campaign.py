@@ -113,6 +113,8 @@ async def _check_answers(target: str) -> None:
         assert (await client.rerank("hello", ["a", "b"], timeout=30)).results[0].score == 0.5
         assert (await client.classify("hello", timeout=30)).classifications[0].best.score == 0.5
         assert (await client.score("hello", timeout=30)).log_likelihood == -4
+        assert len((await client.explain("hello", timeout=30)).attributions[0].scores) == 5
+        assert (await client.explain_label("hello", timeout=30)).labels[0].score == 0.5
 
 
 async def _settled(process: psutil.Process, before: tuple[int, int]) -> tuple[int, int]:

@@ -12,4 +12,4 @@ async def test_a_front_answers_nonsense_with_reasons_and_keeps_its_shape(redis_u
     codes = {code for _, code in report.outcomes}
     assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED"} <= codes
     answered = {name for name, code in report.outcomes if code == "OK"}
-    assert {"Generate", "Score", "Embed", "Classify", "Rerank"} <= answered
+    assert {"Generate", "Score", "Embed", "Classify", "Rerank", "Explain"} <= answered

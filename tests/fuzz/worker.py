@@ -10,17 +10,21 @@ from redis.exceptions import RedisError
 
 from miao.internal.v1.queue_pb2 import (
     EncoderCard,
+    ExplanationEntry,
+    ExplanationResult,
     Job,
     ModelCard,
     UnderstandingEntry,
     UnderstandingResult,
 )
+from miao.v1 import explanation_pb2 as explanation
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import understanding_pb2 as understanding
 from miao_queue import records
 from tests.integration.service.conftest import Claimed, ScriptedWorker, card
 
 _DIMENSIONS = 8
+_EXPLAINS = list(filter(None, explanation.ExplainMethod.values()))
 _EVENT_TOKENS = 200  # of a prompt that is scored
 
 
@@ -31,7 +35,7 @@ def encoder_cards() -> list[ModelCard]:
     tasks = [understanding.TASK_CLASSIFY, understanding.TASK_RERANK]
     return [
         card("vectors", chat_template="", tasks=[understanding.TASK_EMBED], encoder=embeds),
-        card("ranks", chat_template="", tasks=tasks, encoder=ranks),
+        card("ranks", chat_template="", tasks=tasks, encoder=ranks, explain_methods=_EXPLAINS),
     ]
 
 
@@ -39,7 +43,7 @@ class EchoWorker(ScriptedWorker):
     """Takes what is queued, says some of it back, and heeds cancellations."""
 
     def __init__(self, url: str, seed: int, model_card: ModelCard | None = None) -> None:
-        super().__init__(url, model_card or card())
+        super().__init__(url, model_card or card(explain_methods=_EXPLAINS))
         self._rng = random.Random(seed)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="echo-worker")
@@ -69,6 +73,9 @@ class EchoWorker(ScriptedWorker):
         job = Job.FromString(claimed.state[b"job"])
         if job.HasField("understanding"):
             self._finish_encoding(claimed, job)
+            return
+        if job.HasField("explanation"):
+            self._finish_explaining(claimed, job)
             return
         if job.HasField("prompt_logprobs") and not self._score(claimed, job):
             return
@@ -103,12 +110,28 @@ class EchoWorker(ScriptedWorker):
         embeds = asked.task == understanding.TASK_EMBED
         size = (asked.dimensions or _DIMENSIONS) if embeds else 1
         row = struct.pack(f"<{size}f", *[0.5] * size)
+        result = UnderstandingResult(rows=[row] * len(asked.inputs))
+        self._finish_with(claimed, UnderstandingEntry(result=result))
+
+    def _finish_explaining(self, claimed: Claimed, job: Job) -> None:
+        asked, result = job.explanation, ExplanationResult()
+        count = len(asked.input.token_ids) or len(job.prompt_token_ids)
+        if asked.HasField("input"):
+            result.label_scores.append(0.5)
+            result.attributions.add(scores=[0.5] * count, value=-1)
+        else:
+            token = explanation.OutputToken(token_id=1, text="a", logprob=-1)
+            token.candidates.extend([pb.TopLogprob(token_id=1, text="a")] * asked.num_candidates)
+            result.input_texts.extend(["a"] * count)
+            result.output.append(token)
+            result.attributions.add(output_index=0, scores=[0.5] * count, value=-1)
+        self._finish_with(claimed, ExplanationEntry(result=result))
+
+    def _finish_with(self, claimed: Claimed, entry: UnderstandingEntry | ExplanationEntry) -> None:
+        """End a job that is answered once, with its answer."""
         reason, accept_ms = pb.FINISH_REASON_STOP, claimed.record.accept_ms
         finished = records.finished_message(claimed.record, reason, accept_ms + 5)
-        entry = UnderstandingEntry(
-            event=pb.GenerationEvent(finished=finished),
-            result=UnderstandingResult(rows=[row] * len(asked.inputs)),
-        )
+        entry.event.finished.CopyFrom(finished)
         self._finish(
             args=[
                 *(claimed.generation_id, claimed.owner, 0, entry.SerializeToString()),

@@ -26,33 +26,33 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from miao.v1 import generation_pb2 as miao_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmiao/v1/understanding.proto\x12\x07miao.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18miao/v1/generation.proto\"\xbb\x01\n\x08Handling\x12#\n\x08priority\x18\x01 \x01(\x0e\x32\x11.miao.v1.Priority\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rqueue_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\ron_disconnect\x18\x04 \x01(\x0e\x32\x15.miao.v1.OnDisconnect\"C\n\rClassifyInput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x16\n\ttext_pair\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_text_pair\"?\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x01(\x0c\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\x12\x0e\n\x06is_cut\x18\x03 \x01(\x08\"~\n\x0e\x43lassification\x12#\n\x06labels\x18\x01 \x03(\x0b\x32\x13.miao.v1.LabelScore\x12#\n\x06tokens\x18\x02 \x03(\x0b\x32\x13.miao.v1.TokenLabel\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x0e\n\x06is_cut\x18\x04 \x01(\x08\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"F\n\nTokenLabel\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05start\x18\x03 \x01(\r\x12\x0b\n\x03\x65nd\x18\x04 \x01(\r\"R\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x0e\n\x06is_cut\x18\x04 \x01(\x08\"*\n\x12UnderstandingUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\r\"k\n\x14UnderstandingTimings\x12)\n\x06queued\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration*}\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x0e\n\nTASK_EMBED\x10\x02\x12\x11\n\rTASK_CLASSIFY\x10\x03\x12\x18\n\x14TASK_CLASSIFY_TOKENS\x10\x04\x12\x0f\n\x0bTASK_RERANK\x10\x05*K\n\x08Overlong\x12\x18\n\x14OVERLONG_UNSPECIFIED\x10\x00\x12\x13\n\x0fOVERLONG_REFUSE\x10\x01\x12\x10\n\x0cOVERLONG_CUT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmiao/v1/understanding.proto\x12\x07miao.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18miao/v1/generation.proto\"\xbb\x01\n\x08Handling\x12#\n\x08priority\x18\x01 \x01(\x0e\x32\x11.miao.v1.Priority\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rqueue_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\ron_disconnect\x18\x04 \x01(\x0e\x32\x15.miao.v1.OnDisconnect\"C\n\rClassifyInput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x16\n\ttext_pair\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_text_pair\"W\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x01(\x0c\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\x12\x0e\n\x06is_cut\x18\x03 \x01(\x08\x12\x16\n\x0enum_cut_tokens\x18\x04 \x01(\r\"\x96\x01\n\x0e\x43lassification\x12#\n\x06labels\x18\x01 \x03(\x0b\x32\x13.miao.v1.LabelScore\x12#\n\x06tokens\x18\x02 \x03(\x0b\x32\x13.miao.v1.TokenLabel\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x0e\n\x06is_cut\x18\x04 \x01(\x08\x12\x16\n\x0enum_cut_tokens\x18\x05 \x01(\r\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"F\n\nTokenLabel\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05start\x18\x03 \x01(\r\x12\x0b\n\x03\x65nd\x18\x04 \x01(\r\"j\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x0e\n\x06is_cut\x18\x04 \x01(\x08\x12\x16\n\x0enum_cut_tokens\x18\x05 \x01(\r\"*\n\x12UnderstandingUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\r\"k\n\x14UnderstandingTimings\x12)\n\x06queued\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration*}\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x0e\n\nTASK_EMBED\x10\x02\x12\x11\n\rTASK_CLASSIFY\x10\x03\x12\x18\n\x14TASK_CLASSIFY_TOKENS\x10\x04\x12\x0f\n\x0bTASK_RERANK\x10\x05*K\n\x08Overlong\x12\x18\n\x14OVERLONG_UNSPECIFIED\x10\x00\x12\x13\n\x0fOVERLONG_REFUSE\x10\x01\x12\x10\n\x0cOVERLONG_CUT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'miao.v1.understanding_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASK']._serialized_start=903
-  _globals['_TASK']._serialized_end=1028
-  _globals['_OVERLONG']._serialized_start=1030
-  _globals['_OVERLONG']._serialized_end=1105
+  _globals['_TASK']._serialized_start=976
+  _globals['_TASK']._serialized_end=1101
+  _globals['_OVERLONG']._serialized_start=1103
+  _globals['_OVERLONG']._serialized_end=1178
   _globals['_HANDLING']._serialized_start=99
   _globals['_HANDLING']._serialized_end=286
   _globals['_CLASSIFYINPUT']._serialized_start=288
   _globals['_CLASSIFYINPUT']._serialized_end=355
   _globals['_EMBEDDING']._serialized_start=357
-  _globals['_EMBEDDING']._serialized_end=420
-  _globals['_CLASSIFICATION']._serialized_start=422
-  _globals['_CLASSIFICATION']._serialized_end=548
-  _globals['_LABELSCORE']._serialized_start=550
-  _globals['_LABELSCORE']._serialized_end=592
-  _globals['_TOKENLABEL']._serialized_start=594
-  _globals['_TOKENLABEL']._serialized_end=664
-  _globals['_RANKEDDOCUMENT']._serialized_start=666
-  _globals['_RANKEDDOCUMENT']._serialized_end=748
-  _globals['_UNDERSTANDINGUSAGE']._serialized_start=750
-  _globals['_UNDERSTANDINGUSAGE']._serialized_end=792
-  _globals['_UNDERSTANDINGTIMINGS']._serialized_start=794
-  _globals['_UNDERSTANDINGTIMINGS']._serialized_end=901
+  _globals['_EMBEDDING']._serialized_end=444
+  _globals['_CLASSIFICATION']._serialized_start=447
+  _globals['_CLASSIFICATION']._serialized_end=597
+  _globals['_LABELSCORE']._serialized_start=599
+  _globals['_LABELSCORE']._serialized_end=641
+  _globals['_TOKENLABEL']._serialized_start=643
+  _globals['_TOKENLABEL']._serialized_end=713
+  _globals['_RANKEDDOCUMENT']._serialized_start=715
+  _globals['_RANKEDDOCUMENT']._serialized_end=821
+  _globals['_UNDERSTANDINGUSAGE']._serialized_start=823
+  _globals['_UNDERSTANDINGUSAGE']._serialized_end=865
+  _globals['_UNDERSTANDINGTIMINGS']._serialized_start=867
+  _globals['_UNDERSTANDINGTIMINGS']._serialized_end=974
 # @@protoc_insertion_point(module_scope)

@@ -56,26 +56,30 @@ class ClassifyInput(_message.Message):
     def __init__(self, text: _Optional[str] = ..., text_pair: _Optional[str] = ...) -> None: ...
 
 class Embedding(_message.Message):
-    __slots__ = ("values", "num_tokens", "is_cut")
+    __slots__ = ("values", "num_tokens", "is_cut", "num_cut_tokens")
     VALUES_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     IS_CUT_FIELD_NUMBER: _ClassVar[int]
+    NUM_CUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     values: bytes
     num_tokens: int
     is_cut: bool
-    def __init__(self, values: _Optional[bytes] = ..., num_tokens: _Optional[int] = ..., is_cut: bool = ...) -> None: ...
+    num_cut_tokens: int
+    def __init__(self, values: _Optional[bytes] = ..., num_tokens: _Optional[int] = ..., is_cut: bool = ..., num_cut_tokens: _Optional[int] = ...) -> None: ...
 
 class Classification(_message.Message):
-    __slots__ = ("labels", "tokens", "num_tokens", "is_cut")
+    __slots__ = ("labels", "tokens", "num_tokens", "is_cut", "num_cut_tokens")
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     IS_CUT_FIELD_NUMBER: _ClassVar[int]
+    NUM_CUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.RepeatedCompositeFieldContainer[LabelScore]
     tokens: _containers.RepeatedCompositeFieldContainer[TokenLabel]
     num_tokens: int
     is_cut: bool
-    def __init__(self, labels: _Optional[_Iterable[_Union[LabelScore, _Mapping]]] = ..., tokens: _Optional[_Iterable[_Union[TokenLabel, _Mapping]]] = ..., num_tokens: _Optional[int] = ..., is_cut: bool = ...) -> None: ...
+    num_cut_tokens: int
+    def __init__(self, labels: _Optional[_Iterable[_Union[LabelScore, _Mapping]]] = ..., tokens: _Optional[_Iterable[_Union[TokenLabel, _Mapping]]] = ..., num_tokens: _Optional[int] = ..., is_cut: bool = ..., num_cut_tokens: _Optional[int] = ...) -> None: ...
 
 class LabelScore(_message.Message):
     __slots__ = ("label", "score")
@@ -98,16 +102,18 @@ class TokenLabel(_message.Message):
     def __init__(self, label: _Optional[str] = ..., score: _Optional[float] = ..., start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
 
 class RankedDocument(_message.Message):
-    __slots__ = ("index", "score", "num_tokens", "is_cut")
+    __slots__ = ("index", "score", "num_tokens", "is_cut", "num_cut_tokens")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     NUM_TOKENS_FIELD_NUMBER: _ClassVar[int]
     IS_CUT_FIELD_NUMBER: _ClassVar[int]
+    NUM_CUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     index: int
     score: float
     num_tokens: int
     is_cut: bool
-    def __init__(self, index: _Optional[int] = ..., score: _Optional[float] = ..., num_tokens: _Optional[int] = ..., is_cut: bool = ...) -> None: ...
+    num_cut_tokens: int
+    def __init__(self, index: _Optional[int] = ..., score: _Optional[float] = ..., num_tokens: _Optional[int] = ..., is_cut: bool = ..., num_cut_tokens: _Optional[int] = ...) -> None: ...
 
 class UnderstandingUsage(_message.Message):
     __slots__ = ("input_tokens",)

@@ -158,8 +158,17 @@ async def test_what_is_too_long_is_cut_where_that_is_asked_for(
     claimed = await embedder.next()
     finish(embedder, claimed, [[0] * DIMENSIONS] * 2)
     long, short = (await call).embeddings
-    assert (long.num_tokens, long.is_cut) == (32, True)
-    assert (short.num_tokens, short.is_cut) == (3, False)
+    assert (long.num_tokens, long.is_cut, long.num_cut_tokens) == (32, True, 70)
+    assert (short.num_tokens, short.is_cut, short.num_cut_tokens) == (3, False, 0)
+
+
+async def test_of_a_pair_what_was_cut_of_both_is_counted(stub: Any, make_worker: Any) -> None:
+    worker = encoder(make_worker, "cross", understanding.TASK_RERANK, labels=["fit"])
+    cut = understanding.OVERLONG_CUT
+    call = stub.Rerank(rpc.RerankRequest(query="q" * 40, documents=["x" * 50], overlong=cut))
+    finish(worker, await worker.next(), [[0.5]])
+    (said,) = (await call).results
+    assert (said.num_tokens, said.is_cut, said.num_cut_tokens) == (32, True, 40 + 50 + 3 - 32)
 
 
 async def test_text_cannot_smuggle_in_a_control_token(stub: Any, embedder: ScriptedWorker) -> None:

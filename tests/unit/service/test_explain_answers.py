@@ -44,7 +44,6 @@ def test_places_cover_the_text_in_order(texts: list[str]) -> None:
 def test_a_pairs_tokens_stand_in_their_own_text() -> None:
     encoded = EncodedInput(
         EncoderInput(token_ids=[1, 7, 2, 8, 2]),
-        is_cut=False,
         spans=[None, (1, 2), None, (0, 2), None],
         segments=[0, 0, 0, 1, 0],
     )
