@@ -32,12 +32,13 @@ SHAPE = {
 }
 
 
-def sequence(name, length, start, num_blocks):
+def sequence(name, length, start, num_blocks, scored_end=0):
     return Sequence(
         sequence_id=name,
         sampling=SamplingParams(max_tokens=9, seed=0),
         token_ids=[(7 * i + len(name)) % 120 for i in range(length)],
         num_prompt_tokens=length,
+        scored_end=scored_end,
         block_table=list(range(start, start + num_blocks)),
         row=start,
     )
@@ -54,11 +55,12 @@ def test_as_one_by_one(config, quantize, tmp_path):
     )
     decoder = runner._decoder
     assert decoder.fused is not None
-    long, short = sequence("long", 70, 0, 5), sequence("a", 5, 5, 1)
+    # Rows whose logits are wanted for the prompt's own sake come behind those to draw from.
+    long, short = sequence("long", 70, 0, 5), sequence("a", 5, 5, 1, scored_end=5)
     batches = [
         Batch(prefills=[Prefill.of(long, 40)]),  # nothing is sampled of a first chunk
-        Batch(prefills=[Prefill.of(long, 30), Prefill.of(short, 5)]),
-        Batch(decodes=[long, short]),
+        Batch(prefills=[Prefill.of(short, 5), Prefill.of(long, 30)]),
+        Batch(decodes=[short, long]),
     ]
     for batch in batches:
         fused = runner.run(batch)

@@ -45,8 +45,14 @@ class FusedLayers:
         """What the head takes: (n, hidden) bfloat16.
 
         Shapes: residual (tokens, hidden) float32, which is used up; wanted (n,)
-        ascending, None for all tokens.
+        without repeats, None for all tokens.
         """
+        if wanted is not None and bool((wanted[1:] < wanted[:-1]).any()):
+            ascending, order = wanted.sort()  # rows are kept in their places, from the first on
+            return self._run(residual, step, ascending)[order.argsort()]
+        return self._run(residual, step, wanted)
+
+    def _run(self, residual: Tensor, step: StepStruct, wanted: Tensor | None) -> Tensor:
         tokens, hidden = residual.shape
         rows = tokens if wanted is None else len(wanted)
         out = torch.empty(rows, hidden, dtype=torch.bfloat16)
