@@ -105,7 +105,8 @@ class EncoderTokenizer:
             )
         if not ids:
             raise InvalidRequestError.of(path, "must give at least one token")
-        if sum(map(self._control_ids.__contains__, ids)) > self._num_specials[isinstance(text, tuple)]:
+        num_specials = self._num_specials[isinstance(text, tuple)]
+        if sum(map(self._control_ids.__contains__, ids)) > num_specials:
             raise InvalidRequestError.of(
                 path, "holds text that the model's tokenizer can only read as a control token"
             )
@@ -117,7 +118,6 @@ class EncoderTokenizer:
             return EncodedInput(made, num_cut)
         segments = [each or 0 for each in encoding.sequence_ids]
         return EncodedInput(made, num_cut, _spans(encoding), segments)
-
 
     def _length(self, text: Text) -> int:
         """In tokens, whole. What overflows of a pair does not say it."""
