@@ -43,7 +43,7 @@ from miao_service.fleet_service import FleetServicer
 from miao_service.formats.compiler import FormatCompiler
 from miao_service.generation_service import GenerationServicer
 from miao_service.handlers import generic_handler
-from miao_service.health import HealthServicer
+from miao_service.health import HealthPort, HealthServicer
 from miao_service.journal_reader import JournalReader
 from miao_service.model_service import ModelServicer
 from miao_service.models import ModelCatalog
@@ -135,6 +135,10 @@ class Front:
         self._usage = UsageServicer(settings, UsageStore(commands))
         self._fleet = FleetServicer(settings, FleetStore(commands), self.catalog, self._audit)
         self._health = HealthServicer()
+        self._health_port = HealthPort(
+            self._health, settings.health_listen, reuse_port=settings.reuse_port
+        )
+        self.health_address = ""  # of its own port, once it listens
         self._tasks: list[asyncio.Task[None]] = []
         self._server = self._build_server()
         self._answers = True  # Redis, at the last look
@@ -142,6 +146,7 @@ class Front:
     async def start(self) -> int:
         """Listen, and return the port; BindError if it is not to be had."""
         port = self._bind()
+        self.health_address = await self._health_port.start()
         await self._look()
         self._tasks = [
             asyncio.create_task(self.reader.run(), name="journal-reader"),
@@ -174,6 +179,7 @@ class Front:
         self.catalog.close()
         await self._formats.close()
         await self._access.close()
+        await self._health_port.stop()
         for client in self._clients:
             await client.aclose()
 

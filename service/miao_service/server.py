@@ -54,6 +54,8 @@ async def _serve(settings: ServiceSettings, ready: Ready | None) -> None:
         loop.add_signal_handler(number, asked_to_stop.set)
     front = Front(settings)
     port = await front.start()
+    if front.health_address:
+        logger.info("health is served at %s", front.health_address)
     if ready is not None:
         ready(port)
     await asked_to_stop.wait()

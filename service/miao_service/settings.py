@@ -125,6 +125,12 @@ class ServiceSettings:
         "[HOST:]PORT to serve Prometheus metrics on, on loopback unless a host is named; port 0 "
         "takes a free one; empty: nowhere",
     )
+    health_listen: str = _setting(
+        "",
+        "MIAO_HEALTH_LISTEN",
+        "[HOST:]PORT to serve gRPC's health alone on, without TLS, for probes; on loopback unless "
+        "a host is named; port 0 takes a free one; empty: nowhere but beside the service",
+    )
     traces_endpoint: str = _setting(
         "",
         "MIAO_TRACES_ENDPOINT",
@@ -194,11 +200,12 @@ class ServiceSettings:
             if words and value not in words:
                 raise SettingsError(f"{_option(entry)} must be {', '.join(words)}, not {value!r}")
         parse_address(self.listen)
-        if self.metrics_listen:
-            try:
-                parse_listen(self.metrics_listen)
-            except MetricsListenError as error:
-                raise SettingsError(str(error)) from None
+        for name in ("metrics_listen", "health_listen"):
+            if listen := getattr(self, name):
+                try:
+                    parse_listen(listen, "--" + name.replace("_", "-"))
+                except MetricsListenError as error:
+                    raise SettingsError(str(error)) from None
 
     @property
     def logs(self) -> LogSettings:

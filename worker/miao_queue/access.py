@@ -86,6 +86,12 @@ USERS = (
         ),
         (keys.API_KEYS, keys.api_key("*")),
     ),
+    User(
+        "miao-scaler",
+        "autoscalers; they count what waits and what runs, in one script that only reads",
+        (*_CONNECTING, *_SCRIPTS, "type", "llen", "zcard"),
+        ("rq:queue:*", "rq:wip:*"),
+    ),
 )
 
 

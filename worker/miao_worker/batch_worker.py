@@ -55,6 +55,8 @@ _BLOCK_MS = 500  # how long a wait for work may last; also how late a signal is 
 _HEARTBEAT_SECONDS = 10.0
 _EXECUTION_TTL_SECONDS = 120
 _CONTROL_TTL_MS = 600_000
+# A call to a Redis that does not answer may take four times the socket's timeout.
+_STALLED_SECONDS = 120.0
 
 
 class BatchWorker(BaseWorker):
@@ -88,6 +90,8 @@ class BatchWorker(BaseWorker):
         self._ended: deque[AnyAttempt] = deque()
         self._stopped_by_rq: set[str] = set()
         self._stop_requests = 0
+        self._last_turn = time.monotonic()  # of the loop
+        self._is_serving = False
         self._engine_lost: ModelLoadError | None = None
         self._logged_stats = EngineStats()
         self._last_seen: dict[Any, Any] = {
@@ -123,6 +127,7 @@ class BatchWorker(BaseWorker):
             threads.append(threading.Thread(target=self._watch.run, name="adapters"))
         for thread in threads:
             thread.start()
+        self._last_turn, self._is_serving = time.monotonic(), True
         self._on_ready()
         try:
             self._loop()
@@ -132,6 +137,21 @@ class BatchWorker(BaseWorker):
         if self._engine_lost is not None:
             raise self._engine_lost
         return True
+
+    # What probes ask; from other threads
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model is loaded and fronts count this worker."""
+        return self._is_serving and not self._is_stopping and self._keeper.is_known
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether both loops still turn, if they ever have; the engine has a watchdog."""
+        if not self._is_serving:
+            return True
+        oldest = min(self._last_turn, self._keeper.last_turn)
+        return time.monotonic() - oldest < _STALLED_SECONDS
 
     def _assemble(self, card: ModelCard) -> None:
         clock = RedisClock(self._claims.now_ms())
@@ -168,6 +188,7 @@ class BatchWorker(BaseWorker):
     def _loop(self) -> None:
         heartbeat_due = 0.0
         while not self._is_stopping:
+            self._last_turn = time.monotonic()
             try:
                 if time.monotonic() >= heartbeat_due:
                     self._beat()
@@ -212,6 +233,7 @@ class BatchWorker(BaseWorker):
 
     def _wait(self) -> None:
         """Sleep until the bell rings or a command comes."""
+        self._last_turn = time.monotonic()
         self._follow_models()
         reply: Any = self.connection.xread(dict(self._last_seen), block=_BLOCK_MS)
         for stream, entries in _streams(reply):

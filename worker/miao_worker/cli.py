@@ -18,6 +18,7 @@ from miao_queue.protection import Protection
 from miao_queue.telemetry import logs, traces
 from miao_queue.telemetry.exposition import exposed
 from miao_queue.telemetry.logs import FORMS, LEVELS, LogSettings
+from miao_queue.telemetry.probes import answering
 from miao_queue.vault import Encryption
 from miao_worker.adapter_folders import NAME_FORM, is_adapter_name
 from miao_worker.engine.config import (
@@ -59,9 +60,12 @@ def _work(settings: WorkerSettings) -> int:
         with (
             contextlib.closing(traces.active()),
             exposed(settings.metrics_listen, worker.metrics.registry) as address,
+            answering(settings.health_listen, worker) as health,
         ):
             if address:
                 _log.info("metrics are served at %s", address)
+            if health:
+                _log.info("health is served at %s", health)
             worker.work()
     except ModelLoadError as error:
         print(f"miao worker: {error}", file=sys.stderr)
@@ -128,6 +132,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             arguments.encryption_keys, arguments.encryption, arguments.signing_keys
         ),
         metrics_listen=arguments.metrics_listen,
+        health_listen=arguments.health_listen,
         traces_endpoint=arguments.traces_endpoint,
         logs=LogSettings(arguments.log_format, arguments.log_level),
     )
@@ -227,6 +232,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[HOST:]PORT",
         help="serve Prometheus metrics here, on loopback unless a host is named; 0 takes a free "
         "port; unset: nowhere",
+    )
+    option(
+        "--health-listen",
+        default="",
+        metavar="[HOST:]PORT",
+        help="answer gRPC's health checks here, without TLS, for probes; on loopback unless a host "
+        "is named; 0 takes a free port; unset: nowhere",
     )
     option(
         "--traces-endpoint",

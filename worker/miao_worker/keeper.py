@@ -49,6 +49,7 @@ class Keeper:
         self._on_tick = on_tick
         self._accepting = True
         self._redis_run = ""  # which start of Redis was seen last
+        self.last_turn = time.monotonic()  # of `run`, whatever Redis says
         self._last_tick = 0.0  # monotonic, as the next
         self._may_reap_at = 0.0
         self._stopping = threading.Event()
@@ -57,11 +58,18 @@ class Keeper:
         """Tick until stopped."""
         self._last_tick = time.monotonic()
         while not self._stopping.wait(self._settings.lease_seconds / 6):
+            self.last_turn = time.monotonic()
             try:
                 self._tick()
             except RedisError as error:
                 _log.warning("Redis does not answer (%s)", type(error).__name__)
                 self._wait_to_reap()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether fronts count this worker: it takes work, and Redis has heard of it lately."""
+        since = time.monotonic() - self._last_tick
+        return self._accepting and since < 2 * self._settings.lease_seconds
 
     def withdraw(self) -> None:
         """Take no more: fronts no longer count this worker."""

@@ -36,6 +36,7 @@ class WorkerSettings:
         "auto" for what its chat template teaches.
     protection: what guards prompts, outputs and jobs in Redis.
     metrics_listen: where Prometheus reads this worker's metrics; empty: nowhere.
+    health_listen: where probes ask for this worker's health; empty: nowhere.
     traces_endpoint: the OTLP collector that is told of each phase; empty: nobody.
     """
 
@@ -51,6 +52,7 @@ class WorkerSettings:
     adapter_folder: Path | None = None
     tool_format: str = "auto"
     metrics_listen: str = ""
+    health_listen: str = ""
     protection: Protection = UNPROTECTED
     traces_endpoint: str = ""
     logs: LogSettings = field(default_factory=LogSettings)

@@ -13,6 +13,7 @@ from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao.v1 import model_service_pb2 as models
 from miao.v1 import understanding_service_pb2 as understanding
+from miao_queue.telemetry.probes import LIVENESS
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -118,8 +119,10 @@ async def test_health_knows_the_front_its_services_and_its_models(
 async def test_health_follows_redis_and_is_watched(
     start_front: Any, worker: Any, redis_server: Any
 ) -> None:
-    async with start_front() as front:
+    async with start_front(health_listen="0") as front:
         stub: Any = health_pb2_grpc.HealthStub(front.channel)
+        probes = grpc.aio.insecure_channel(front.front.health_address)
+        probed: Any = health_pb2_grpc.HealthStub(probes)
         watches = [aiter(stub.Watch(health_pb2.HealthCheckRequest())) for _ in range(2)]
         for watch in watches:
             assert (await anext(watch)).status == SERVING
@@ -127,10 +130,14 @@ async def test_health_follows_redis_and_is_watched(
         try:
             for watch in watches:
                 assert (await anext(watch)).status == NOT_SERVING
+            for service, status in (("", NOT_SERVING), (LIVENESS, SERVING)):
+                request = health_pb2.HealthCheckRequest(service=service)
+                assert (await probed.Check(request)).status == status
         finally:
             redis_server.start()
         for watch in watches:
             assert (await anext(watch)).status == SERVING
+        await probes.close()
 
 
 async def test_reflection_describes_the_contract(front: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from redis import Redis
 
 from miao.internal.v1.queue_pb2 import Job
@@ -49,6 +52,14 @@ class Worker:
             assert self.process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.05)
+
+    def health(self, service: str) -> int:
+        """What a probe hears, with `--health-listen 0`."""
+        found = re.search(r"health is served at (\S+?)[\"\s]", self._log.read_text())
+        assert found is not None, self._log.read_text()
+        with grpc.insecure_channel(found.group(1)) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            return int(check(health_pb2.HealthCheckRequest(service=service)).status)
 
     def engine_pid(self) -> int:
         children = psutil.Process(self.process.pid).children(recursive=True)

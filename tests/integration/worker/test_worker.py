@@ -22,10 +22,12 @@ from transformers import AutoTokenizer
 from miao.v1 import generation_pb2 as pb
 from miao_queue import keys
 from miao_queue.records import CancelOutcome, Status
+from miao_queue.telemetry.probes import LIVENESS
 
 from .conftest import Queue, Worker
 
 PROMPT = [10, 20, 30, 40]
+SERVING = 1  # of grpc.health.v1
 
 
 @pytest.fixture
@@ -205,8 +207,9 @@ def test_a_terminated_worker_hands_its_generations_over(
     start_worker: Callable[..., Worker],
     expected: Callable[[list[int], int], list[int]],
 ) -> None:
-    first = start_worker("--drain-seconds", "0")
+    first = start_worker("--drain-seconds", "0", "--health-listen", "0")
     first.wait_ready()
+    assert first.health("") == first.health(LIVENESS) == SERVING
     for i in range(12):  # they make the steps long enough for the signal to come in between
         queue.submit([9 + i, 5], max_tokens=450)
     generation_id = queue.submit(PROMPT, max_tokens=450)

@@ -59,3 +59,9 @@ def test_addresses_may_be_of_version_six() -> None:
 def test_an_address_that_is_not_of_this_machine_cannot_be_listened_on() -> None:
     with pytest.raises(BindError, match=r"cannot listen on 192\.0\.2\.1:0"):
         check_free("192.0.2.1:0")
+
+
+def test_a_port_for_health_is_named_in_what_is_wrong_with_it() -> None:
+    assert ServiceSettings.read([], {"MIAO_HEALTH_LISTEN": "[::]:50052"}).health_listen
+    with pytest.raises(SettingsError, match="--health-listen must be PORT or HOST:PORT, not 'x'"):
+        ServiceSettings(health_listen="x")

@@ -11,17 +11,17 @@ LOOPBACK = "127.0.0.1"
 
 
 class MetricsListenError(ValueError):
-    """The metrics cannot be served where they were to be."""
+    """The metrics, or health, cannot be served where they were to be."""
 
 
-def parse_listen(text: str) -> tuple[str, int]:
+def parse_listen(text: str, option: str = "--metrics-listen") -> tuple[str, int]:
     """Host and port of `port`, `host:port` or `[v6]:port`; MetricsListenError if it is none.
 
     A port alone is on loopback.
     """
     host, separator, port = text.rpartition(":")
     if (separator and not host) or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise MetricsListenError(f"--metrics-listen must be PORT or HOST:PORT, not {text!r}")
+        raise MetricsListenError(f"{option} must be PORT or HOST:PORT, not {text!r}")
     return host.strip("[]") or LOOPBACK, int(port)
 
 
