@@ -6,12 +6,15 @@ LOCK := deploy/requirements/lock.txt
 KERNELS := worker/build_kernels.py $(wildcard worker/miao_worker/engine/cpu/*.c)
 BUF := $(VENV)/buf/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
+TOOLS := $(VENV)/manifests
+MODELS := @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
 BENCH ?= --concurrency 1,4,16 --ignore-eos
 INTEGRATION ?= tests/integration tests/packaging
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types unit integration robustness proto drift proto-lint wheel model bench chaos soak clean
+.PHONY: help demo up test lint types unit integration robustness proto drift proto-lint wheel model bench chaos soak \
+    monitoring manifests images clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -72,6 +75,19 @@ $(BUF):
 
 proto-lint: $(VENV)/demo.stamp $(BUF)  ## Style of the contract; needs npm.
 	cd proto && $(abspath $(BUF)) lint && $(abspath $(BUF)) format --diff --exit-code
+
+monitoring:  ## Write the alerts anew as the Prometheus operator takes them.
+	$(PYTHON) deploy/monitoring/prometheus_rule.py > deploy/monitoring/prometheus-rule.yaml
+
+$(TOOLS)/stamp: deploy/requirements/manifests.txt $(VENV)/dev.stamp
+	$(BIN)/python -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check uv==0.9.10
+	$(TOOLS)/bin/uv pip install --quiet --python $(TOOLS)/bin/python -r deploy/requirements/manifests.txt
+	npm install --silent --no-fund --no-audit --prefix $(TOOLS) $(MODELS)
+	touch $@
+
+manifests: $(TOOLS)/stamp  ## Judge manifests and images' file by schemas and policies; needs kubectl and npm.
+	MIAO_MANIFESTS_TOOLS=$(abspath $(TOOLS)) $(BIN)/python -m pytest -q tests/deploy
 
 wheel: $(VENV)/dev.stamp  ## Build the wheel into dist/.
 	rm -rf dist
