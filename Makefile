@@ -89,6 +89,10 @@ $(TOOLS)/stamp: deploy/requirements/manifests.txt $(VENV)/dev.stamp
 manifests: $(TOOLS)/stamp  ## Judge manifests and images' file by schemas and policies; needs kubectl and npm.
 	MIAO_MANIFESTS_TOOLS=$(abspath $(TOOLS)) $(BIN)/python -m pytest -q tests/deploy
 
+images: $(VENV)/dev.stamp  ## Build the images with buildah and try them; deploy/images/build has the settings.
+	IMAGES_FOLDER=$(or $(IMAGES_FOLDER),$(abspath $(VENV)/images)) deploy/images/build
+	IMAGES_FOLDER=$(or $(IMAGES_FOLDER),$(abspath $(VENV)/images)) $(BIN)/python -m pytest -q tests/images
+
 wheel: $(VENV)/dev.stamp  ## Build the wheel into dist/.
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist

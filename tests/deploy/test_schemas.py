@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.cluster.manifests import FOLDER, OVERLAYS, ROOT, Document, render, the
+from tests.unit.cluster.manifests import OVERLAYS, ROOT, Document, render, the
 
 # `sleep` in preStop is there since 1.30.
 VERSIONS = ("1.30", "1.33", "1.35", "1.37")
@@ -49,7 +49,7 @@ def judge_own(tools: Path, documents: list[Document]) -> Any:
 
 def check_policies(tools: Path, file: Path, documents: list[Document]) -> Any:
     file.write_text(yaml.safe_dump_all(documents), "utf-8")
-    options = ["--config-file", FOLDER / ".checkov.yaml"]
+    options = ["--config-file", Path(__file__).with_name("checkov.yaml")]
     return run(tools / "bin/checkov", "--file", file, *options)
 
 
