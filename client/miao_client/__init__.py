@@ -41,6 +41,7 @@ from miao_client.explanation_results import (
     OutputToken,
 )
 from miao_client.formats import Choices, Grammar, JsonSchema, Regex, ResponseFormat
+from miao_client.interceptors import AsyncInterceptor, Interceptor
 from miao_client.options import GenerateOptions, OnDisconnect, Priority, Ranking, Truncation
 from miao_client.prompts import Message, Prompt, TokenIds
 from miao_client.results import (
@@ -69,6 +70,7 @@ from miao_client.results import (
 from miao_client.sync.client import Client
 from miao_client.sync.stream import GenerationStream
 from miao_client.tls import Tls
+from miao_client.tokens import AccessToken, AsyncTokenProvider, TokenProvider
 from miao_client.tools import Tool, ToolCall, ToolCallDelta, ToolChoice, tool
 from miao_client.understanding import ClassifyOptions, EmbedOptions, Overlong, RerankOptions
 from miao_client.understanding_results import (
@@ -85,11 +87,14 @@ from miao_client.understanding_results import (
 __version__ = version("miao")
 
 __all__ = [
+    "AccessToken",
     "AlreadyExistsError",
     "Answer",
     "AnswerEnding",
     "AsyncClient",
     "AsyncGenerationStream",
+    "AsyncInterceptor",
+    "AsyncTokenProvider",
     "Attribution",
     "AuthenticationError",
     "BusyError",
@@ -124,6 +129,7 @@ __all__ = [
     "GenerationStream",
     "Grammar",
     "InputToken",
+    "Interceptor",
     "InternalError",
     "InvalidRequestError",
     "JsonSchema",
@@ -156,6 +162,7 @@ __all__ = [
     "TokenIds",
     "TokenLabel",
     "TokenLogprobs",
+    "TokenProvider",
     "Tokenization",
     "Tool",
     "ToolCall",

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from miao_client.errors import InvalidRequestError
+from miao_client.tokens import AsyncTokenProvider, TokenProvider
 
-# A key or bearer token, or what gives one before each call, at once.
-ApiKey: TypeAlias = str | Callable[[], str]
+# A key or bearer token, or what gives one before each call: a function at once, a provider
+# from its cache.
+ApiKey: TypeAlias = str | Callable[[], str] | TokenProvider
+AsyncApiKey: TypeAlias = ApiKey | AsyncTokenProvider
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+OwnMetadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 AUTHORIZATION = "authorization"
+
+
+class Shown(NamedTuple):
+    """What a call carries, and the key among it."""
+
+    metadata: OwnMetadata
+    key: str | None
 
 
 def bearer(api_key: str) -> tuple[str, str]:
@@ -25,10 +36,25 @@ def bearer(api_key: str) -> tuple[str, str]:
     return AUTHORIZATION, f"Bearer {api_key}"
 
 
-def shown(
-    api_key: ApiKey | None, metadata: tuple[tuple[str, str | bytes], ...]
-) -> tuple[tuple[str, str | bytes], ...]:
-    """What a call carries, with the key of this moment if there is one."""
-    if api_key is None:
-        return metadata
-    return (*metadata, bearer(api_key() if callable(api_key) else api_key))
+def shown(key: str | None, metadata: OwnMetadata) -> Shown:
+    """What a call carries with this key, if there is one."""
+    return Shown(metadata if key is None else (*metadata, bearer(key)), key)
+
+
+def key_of(api_key: AsyncApiKey | None) -> str | None:
+    """The key of this moment; a provider for threads may have to fetch it."""
+    assert not isinstance(api_key, AsyncTokenProvider)
+    if isinstance(api_key, TokenProvider):
+        return api_key.token()
+    return api_key() if callable(api_key) else api_key
+
+
+def is_renewed(api_key: AsyncApiKey | None) -> bool:
+    """Whether there may be another key at once, where this one was rejected."""
+    return isinstance(api_key, TokenProvider | AsyncTokenProvider)
+
+
+def reject(api_key: AsyncApiKey | None, key: str | None) -> None:
+    """The service has not taken this key."""
+    if key is not None and isinstance(api_key, TokenProvider | AsyncTokenProvider):
+        api_key.reject(key)

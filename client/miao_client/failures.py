@@ -18,6 +18,16 @@ JOB_CANCELLED = "JOB_CANCELLED"  # of an encoder's job that somebody else ended
 JOB_FAILED = "JOB_FAILED"  # of an encoder's job that was accepted and then failed
 JOURNAL_LOST = "JOURNAL_LOST"  # of one whose queue has forgotten a generation in mid-stream
 
+PUSHBACK_KEY = "grpc-retry-pushback-ms"  # gRFC A6: when to return; below 0: not at all
+
+# What gRPC says of a call for which it had no connection, so that nothing was sent.
+_UNSENT_MARKS = (
+    "failed to connect",
+    "connections to all backends failing",
+    "errors resolving",  # of newer versions
+    "dns resolution failed",  # of older ones
+)
+
 # What gRPC says of a stream that was cut, in statuses that can mean anything.
 _CUT_MARKS = ("rst_stream", "goaway", "stream removed", "connection reset", "socket closed")
 
@@ -31,6 +41,7 @@ class Failure:
     code: grpc.StatusCode
     message: str
     details: status_pb2.Status = field(default_factory=status_pb2.Status)
+    pushback: str | None = None
 
     @classmethod
     def of(cls, error: grpc.RpcError) -> Failure:
@@ -38,7 +49,9 @@ class Failure:
         code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
         if code is None:
             return cls(grpc.StatusCode.UNKNOWN, str(error))
-        return cls(code, error.details() or "", _details(error.trailing_metadata()))
+        trailing: tuple[Any, ...] = tuple(error.trailing_metadata() or ())
+        pushback = next((str(value) for key, value in trailing if key == PUSHBACK_KEY), None)
+        return cls(code, error.details() or "", _details(trailing), pushback)
 
     @property
     def is_broken_connection(self) -> bool:
@@ -57,6 +70,22 @@ class Failure:
         return False
 
     @property
+    def is_unsent(self) -> bool:
+        """Whether there was no connection, so that no service has had any work by the call."""
+        message = self.message.lower()
+        return self.is_broken_connection and any(mark in message for mark in _UNSENT_MARKS)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the service says that the call is not to be made again."""
+        return self.pushback is not None and self._pushback_seconds is None
+
+    @property
+    def is_unauthenticated(self) -> bool:
+        """Whether the service does not take the key that was shown."""
+        return self.code is grpc.StatusCode.UNAUTHENTICATED
+
+    @property
     def is_busy(self) -> bool:
         """Whether the service refuses for now and may take the same call later."""
         return self.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
@@ -68,7 +97,12 @@ class Failure:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which the service asks the caller to return."""
+        """Seconds after which the service asks the caller to return.
+
+        From gRPC's own pushback, else from `google.rpc.RetryInfo`, which Miao's fronts send.
+        """
+        if self.pushback is not None:
+            return self._pushback_seconds
         info = self._find(error_details_pb2.RetryInfo)
         if info is None:
             return None
@@ -95,6 +129,11 @@ class Failure:
                 )
         kind = _PLAIN.get(self.code, errors.InternalError)
         return kind(self._text, retry_after=self.retry_after)
+
+    @property
+    def _pushback_seconds(self) -> float | None:
+        text = self.pushback or ""
+        return int(text) / 1000 if text.isascii() and text.isdigit() else None
 
     @property
     def _text(self) -> str:

@@ -25,8 +25,11 @@ KEYS = frozenset(
         "client_certificate",
         "client_key",
         "connect_timeout",
+        "health_check",
         "model",
         "reconnect_timeout",
+        "retry_budget",
+        "retry_ratio",
         "target",
         "timeout",
         "tls",
@@ -34,6 +37,7 @@ KEYS = frozenset(
         "wait_when_busy",
     }
 )
+YES = frozenset({"1", "true", "yes", "on"})  # as variables say it
 
 
 def with_profile(environ: Mapping[str, str]) -> Mapping[str, str]:

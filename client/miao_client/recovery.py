@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 
 from miao_client import errors
+from miao_client.callers import is_renewed
 from miao_client.deadline import Clock
 from miao_client.failures import Failure
+from miao_client.retry_budget import RetryBudget
 from miao_client.settings import Settings
 
 FIRST_BACKOFF_SECONDS = 0.05
@@ -29,6 +31,15 @@ class Recovery:
     asked again only where `wait_when_busy` allows it, or after acceptance; so is
     one that has forgotten what it had accepted. Where the stream cannot tell it
     again, others may: that is awaited for `RESTORE_SECONDS`.
+
+    Each further try takes a retry out of the client's budget, but for those that put no load
+    on the service unasked: where nothing was sent for want of a connection, where the service
+    has said when to return, and the first one after a stream has brought something, since
+    the cut of a connection with a thousand streams is one failure. With an empty budget a call
+    fails at once. A generation that was accepted is not given up for that: its stream goes
+    on at the slowest pace.
+
+    A token that was rejected is fetched anew, once until something arrives.
     """
 
     def __init__(
@@ -37,19 +48,28 @@ class Recovery:
         not_found: type[errors.NotFoundError],
         clock: Clock = time.monotonic,
         draw: Callable[[], float] = random.random,
+        budget: RetryBudget | None = None,
     ) -> None:
         self._settings = settings
         self._not_found = not_found
+        self._budget = budget or RetryBudget(settings.retry_budget, settings.retry_ratio)
         self._clock = clock
         self._draw = draw
         self._tries = 0
+        self._has_progressed = False  # since the last failure
+        self._has_renewed = False
         self._broken_since: float | None = None
         self._busy_since: float | None = None
         self._forgotten_since: float | None = None
 
     def progressed(self) -> None:
         """Something arrived: whatever failed before no longer counts."""
+        if self._has_progressed:  # as for nearly each token
+            return
+        self._has_progressed = True
+        self._budget.succeeded()
         self._tries = 0
+        self._has_renewed = False
         self._broken_since = self._busy_since = self._forgotten_since = None
 
     def next_try(
@@ -73,6 +93,28 @@ class Recovery:
         """
         now = self._clock()
         self._tries += 1
+        was_cut, self._has_progressed = self._has_progressed, False
+        if failure.is_unauthenticated and self._may_renew():
+            return 0.0
+        if failure.is_final:
+            raise failure.to_error(self._not_found)
+        wait = self._next_wait(failure, now, accepted, forgotten, restorable)
+        is_free = was_cut or failure.is_unsent or failure.retry_after is not None
+        if is_free or self._budget.take():
+            return wait
+        if not accepted:
+            raise self._unaffordable(failure)
+        return max(wait, MOST_BACKOFF_SECONDS * (1 + self._draw()) / 2)
+
+    def _may_renew(self) -> bool:
+        if self._has_renewed or not is_renewed(self._settings.api_key):
+            return False
+        self._has_renewed = True
+        return True
+
+    def _next_wait(
+        self, failure: Failure, now: float, accepted: bool, forgotten: bool, restorable: bool
+    ) -> float:
         if restorable and failure.is_forgotten:
             return self._after_forgetting(failure, now)
         self._forgotten_since = None
@@ -91,10 +133,7 @@ class Recovery:
         if now + wait - self._broken_since > patience:
             if failure.is_forgotten:
                 raise failure.to_error(self._not_found)
-            targets = ", ".join(settings.targets)
-            raise errors.UnavailableError(
-                f"No answer from {targets} in {patience:g} seconds: {failure.message}"
-            )
+            raise self._unanswered(f"in {patience:g} seconds", failure)
         return wait
 
     def _after_forgetting(self, failure: Failure, now: float) -> float:
@@ -108,11 +147,19 @@ class Recovery:
 
     def _after_refusal(self, failure: Failure, now: float) -> float:
         self._busy_since = now if self._busy_since is None else self._busy_since
-        asked = failure.retry_after
-        wait = self._backoff() if asked is None else asked
+        wait = failure.retry_after or self._backoff()  # 0 would be asking without a pause
         if now + wait - self._busy_since > self._settings.wait_when_busy:
             raise failure.to_error(self._not_found)
         return wait
+
+    def _unaffordable(self, failure: Failure) -> errors.MiaoError:
+        if not failure.is_broken_connection:
+            return failure.to_error(self._not_found)
+        return self._unanswered("within the retry budget", failure)
+
+    def _unanswered(self, how: str, failure: Failure) -> errors.UnavailableError:
+        targets = ", ".join(self._settings.targets)
+        return errors.UnavailableError(f"No answer from {targets} {how}: {failure.message}")
 
     def _backoff(self) -> float:
         """Exponential with full jitter, so that many callers do not return at once."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from miao_client.callers import ApiKey, Metadata
+from miao_client.callers import AsyncApiKey, Metadata
 from miao_client.errors import InvalidRequestError
 from miao_client.options import GenerateOptions, check_timeout
-from miao_client.profile import with_profile
+from miao_client.profile import YES, with_profile
+from miao_client.retry_budget import DEFAULT_RATIO, DEFAULT_RETRIES
 from miao_client.tls import Tls
 from miao_client.tls import resolve as resolve_tls
 
@@ -27,9 +29,13 @@ class Settings:
     connect_timeout: float = 5.0
     reconnect_timeout: float = 30.0
     wait_when_busy: float = 0.0
-    api_key: ApiKey | None = field(default=None, repr=False)
+    retry_budget: float = DEFAULT_RETRIES
+    retry_ratio: float = DEFAULT_RATIO
+    health_check: bool = True
+    api_key: AsyncApiKey | None = field(default=None, repr=False)
     metadata: tuple[tuple[str, str | bytes], ...] = field(default=(), repr=False)
     tls: Tls | None = None
+    interceptors: tuple[Any, ...] = ()
 
     @classmethod
     def resolve(
@@ -41,9 +47,13 @@ class Settings:
         connect_timeout: float | None,
         reconnect_timeout: float | None,
         wait_when_busy: float | None,
-        api_key: ApiKey | None = None,
+        retry_budget: float | None = None,
+        retry_ratio: float | None = None,
+        health_check: bool | None = None,
+        api_key: AsyncApiKey | None = None,
         metadata: Metadata = (),
         tls: Tls | bool | None = None,
+        interceptors: tuple[Any, ...] = (),
         environ: Mapping[str, str] = os.environ,
     ) -> Settings:
         """Fill what no argument says from the environment, then from the profile.
@@ -57,11 +67,15 @@ class Settings:
         if model is None:
             model = environ.get("MIAO_MODEL") or None
         if timeout is None:
-            timeout = _seconds(environ, "MIAO_TIMEOUT")
+            timeout = _number(environ, "MIAO_TIMEOUT")
         call_timeout = _or(call_timeout, environ, "MIAO_CALL_TIMEOUT", 30.0)
         connect_timeout = _or(connect_timeout, environ, "MIAO_CONNECT_TIMEOUT", 5.0)
         reconnect_timeout = _or(reconnect_timeout, environ, "MIAO_RECONNECT_TIMEOUT", 30.0)
         wait_when_busy = _or(wait_when_busy, environ, "MIAO_WAIT_WHEN_BUSY", 0.0)
+        retry_budget = _or(retry_budget, environ, "MIAO_RETRY_BUDGET", DEFAULT_RETRIES)
+        retry_ratio = _or(retry_ratio, environ, "MIAO_RETRY_RATIO", DEFAULT_RATIO)
+        if health_check is None:
+            health_check = environ.get("MIAO_HEALTH_CHECK", "true").lower() in YES
         if api_key is None:
             api_key = environ.get("MIAO_API_KEY")
         check_timeout(timeout, "timeout")
@@ -70,6 +84,8 @@ class Settings:
             connect_timeout=connect_timeout,
             reconnect_timeout=reconnect_timeout,
             wait_when_busy=wait_when_busy,
+            retry_budget=retry_budget,
+            retry_ratio=retry_ratio,
         )
         return cls(
             targets=_targets(target),
@@ -79,14 +95,18 @@ class Settings:
             connect_timeout=connect_timeout,
             reconnect_timeout=reconnect_timeout,
             wait_when_busy=wait_when_busy,
+            retry_budget=retry_budget,
+            retry_ratio=retry_ratio,
+            health_check=health_check,
             api_key=api_key or None,  # an empty one is none, whatever the environment says
             metadata=tuple(metadata),
             tls=resolve_tls(tls, environ),
+            interceptors=interceptors,
         )
 
     def changed(
         self,
-        api_key: ApiKey | None,
+        api_key: AsyncApiKey | None,
         metadata: Metadata | None,
         model: str | None,
         timeout: float | None,
@@ -139,20 +159,20 @@ def _targets(target: str | Sequence[str]) -> tuple[str, ...]:
 def _check_not_negative(**settings: float) -> None:
     for name, value in settings.items():
         if not value >= 0:  # NaN too
-            raise InvalidRequestError.of(name, "must be a number of seconds, at least 0")
+            raise InvalidRequestError.of(name, "must be a number, at least 0")
 
 
 def _or(given: float | None, environ: Mapping[str, str], name: str, default: float) -> float:
     if given is None:
-        given = _seconds(environ, name)
+        given = _number(environ, name)
     return default if given is None else given
 
 
-def _seconds(environ: Mapping[str, str], name: str) -> float | None:
+def _number(environ: Mapping[str, str], name: str) -> float | None:
     text = environ.get(name)
     if not text:
         return None
     try:
         return float(text)
     except ValueError:
-        raise InvalidRequestError.of(name, "must be a number of seconds") from None
+        raise InvalidRequestError.of(name, "must be a number") from None

@@ -22,6 +22,7 @@ from miao_client.options import Submission
 from miao_client.progress import Progress
 from miao_client.recovery import Recovery
 from miao_client.results import Chunk, Ending, FinishReason, GenerationResult
+from miao_client.retry_budget import RetryBudget
 from miao_client.settings import Settings
 
 ENDED_EARLY = Failure(grpc.StatusCode.UNAVAILABLE, "The stream ended before the generation did.")
@@ -47,6 +48,7 @@ class StreamState:
         generation_id: str | None = None,
         after: int = 0,
         timeout: float | None = None,
+        budget: RetryBudget | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.submission = submission
@@ -58,7 +60,7 @@ class StreamState:
         self._is_forgotten = False  # by the service, after it had accepted it
         self._deadline = Deadline(timeout, clock)
         method = methods.GENERATE if submission else methods.FOLLOW
-        self._recovery = Recovery(settings, method.not_found, clock)
+        self._recovery = Recovery(settings, method.not_found, clock, budget=budget)
 
     @property
     def generation_id(self) -> str | None:

@@ -28,18 +28,25 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.min_reconnect_backoff_ms", 3_000),  # also the time that a connection may take
 )
 
-_ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+HEALTH_NAME = "miao.v1.GenerationService"  # by which fronts tell grpc.health.v1 of themselves
 
 
-def channel_options(target: str) -> tuple[tuple[str, int | str], ...]:
+def channel_options(target: str, *, health_check: bool = True) -> tuple[tuple[str, int | str], ...]:
     """How to reach a target: calls go in turn to all the addresses that one name stands for.
 
     A front that stops closes its connections, and its turn passes to the others; its address
-    comes back in when it can be connected to again.
+    comes back in when it can be connected to again. With `health_check` gRPC watches the health
+    of each as well (gRFC A17), and one that says that it does not serve gets no new calls while it
+    says so; its streams go on. A server without the health service counts as healthy.
     """
     stands_for_several = target.startswith(("dns:", "ipv4:", "ipv6:"))
     options: tuple[tuple[str, int | str], ...] = CHANNEL_OPTIONS
-    return (*options, ("grpc.service_config", _ROUND_ROBIN)) if stands_for_several else options
+    if not stands_for_several:
+        return options
+    balancing: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if health_check:
+        balancing["healthCheckConfig"] = {"serviceName": HEALTH_NAME}
+    return (*options, ("grpc.service_config", json.dumps(balancing)))
 
 
 class Targets(Generic[_Channel]):

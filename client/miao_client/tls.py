@@ -9,8 +9,7 @@ from pathlib import Path
 import grpc
 
 from miao_client.errors import InvalidRequestError
-
-_YES = frozenset({"1", "true", "yes", "on"})
+from miao_client.profile import YES
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def resolve(tls: Tls | bool | None, environ: Mapping[str, str]) -> Tls | None:
     else:
         names = ("MIAO_TLS_ROOTS", "MIAO_CLIENT_CERTIFICATE", "MIAO_CLIENT_KEY")
         files = [environ.get(name) or None for name in names]
-        is_asked_for = tls or environ.get("MIAO_TLS", "").lower() in _YES or any(files)
+        is_asked_for = tls or environ.get("MIAO_TLS", "").lower() in YES or any(files)
         found = Tls(*files) if is_asked_for else None
     if found is not None:
         found.credentials()  # says now what is wrong

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import grpc
 
 from miao_client import (
+    AccessToken,
     AsyncClient,
+    AsyncTokenProvider,
     BusyError,
     Choices,
     Client,
@@ -13,6 +18,7 @@ from miao_client import (
     JsonSchema,
     Message,
     MiaoError,
+    TokenProvider,
     tool,
 )
 from miao_client.testing import Cut, FakeService, busy
@@ -28,6 +34,19 @@ class City:
 def weather(city: str, days: int = 1) -> str:
     """Say what the weather will be."""
     return f"{city}: sun for {days} days"
+
+
+class Later(grpc.aio.UnaryUnaryClientInterceptor):
+    """Interceptors are gRPC's own."""
+
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        return await continuation(client_call_details, request)
+
+
+def renewed() -> Client:
+    return Client(api_key=TokenProvider(lambda: "token", refresh_before=5), retry_budget=10)
 
 
 def talk(client: Client) -> str:
@@ -47,7 +66,11 @@ def talk(client: Client) -> str:
 
 
 async def talk_too() -> float | None:
-    async with AsyncClient("dns:///miao:50051", api_key=lambda: "key") as client:
+    async def fetch() -> AccessToken:
+        return AccessToken("token", lifetime=60)
+
+    provider = AsyncTokenProvider(fetch)
+    async with AsyncClient("dns:///miao:50051", api_key=provider, interceptors=[Later()]) as client:
         other = client.with_options(timeout=9.0)
         try:
             async for chunk in other.generate("Hi", max_tokens=8):

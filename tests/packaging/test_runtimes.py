@@ -16,6 +16,13 @@ with FakeService() as service, service.client() as client:
     service.will_say("Hello", Cut(), " world")
     assert client.generate("Hi").text == "Hello world"
     assert client.models()[0].name == "fake"
+from miao_client.failures import Failure
+for target in ("127.0.0.1:1", "dns:///127.0.0.1:1", "dns:///x.invalid:1"):
+    with grpc.insecure_channel(target) as channel:
+        try:
+            channel.unary_unary("/x/Y")(b"", timeout=10)
+        except grpc.RpcError as error:
+            assert Failure.of(error).is_unsent, error
 print(grpc.__version__, google.protobuf.__version__)
 """
 

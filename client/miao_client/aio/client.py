@@ -13,7 +13,8 @@ from miao_client.aio.generations import AsyncGenerationCalls
 from miao_client.aio.operations import AsyncOperationCalls
 from miao_client.aio.stream import AsyncGenerationStream
 from miao_client.aio.transport import AsyncTransport
-from miao_client.callers import ApiKey, Metadata
+from miao_client.callers import AsyncApiKey, Metadata
+from miao_client.interceptors import AsyncInterceptor, checked_async
 from miao_client.settings import Settings
 from miao_client.tls import Tls
 
@@ -33,9 +34,13 @@ class AsyncClient(AsyncGenerationCalls, AsyncAnswerCalls, AsyncOperationCalls):
         connect_timeout: Seconds to go on trying while no service answers.
         reconnect_timeout: The same for a generation that was accepted already.
         wait_when_busy: Seconds to wait in all when the service is busy.
-        api_key: The key or bearer token that each call shows.
+        retry_budget: How many retries the calls of this client have together.
+        retry_ratio: How much of a retry a call that succeeds puts back.
+        health_check: Whether addresses whose health service denies are left out.
+        api_key: The key or bearer token that each call shows; an `AsyncTokenProvider` too.
         metadata: More gRPC metadata for each call.
         tls: Files for TLS, or True for TLS by the public roots.
+        interceptors: gRPC's own for asyncio.
 
     Raises:
         InvalidRequestError: A setting has no sense.
@@ -56,9 +61,13 @@ class AsyncClient(AsyncGenerationCalls, AsyncAnswerCalls, AsyncOperationCalls):
         connect_timeout: float | None = None,
         reconnect_timeout: float | None = None,
         wait_when_busy: float | None = None,
-        api_key: ApiKey | None = None,
+        retry_budget: float | None = None,
+        retry_ratio: float | None = None,
+        health_check: bool | None = None,
+        api_key: AsyncApiKey | None = None,
         metadata: Metadata = (),
         tls: Tls | bool | None = None,
+        interceptors: Sequence[AsyncInterceptor] = (),
     ) -> None:
         self.settings = Settings.resolve(
             target,
@@ -68,9 +77,13 @@ class AsyncClient(AsyncGenerationCalls, AsyncAnswerCalls, AsyncOperationCalls):
             connect_timeout=connect_timeout,
             reconnect_timeout=reconnect_timeout,
             wait_when_busy=wait_when_busy,
+            retry_budget=retry_budget,
+            retry_ratio=retry_ratio,
+            health_check=health_check,
             api_key=api_key,
             metadata=metadata,
             tls=tls,
+            interceptors=checked_async(interceptors),
         )
         self._begin(AsyncTransport(self.settings))
 
@@ -98,7 +111,7 @@ class AsyncClient(AsyncGenerationCalls, AsyncAnswerCalls, AsyncOperationCalls):
     def with_options(
         self,
         *,
-        api_key: ApiKey | None = None,
+        api_key: AsyncApiKey | None = None,
         metadata: Metadata | None = None,
         model: str | None = None,
         timeout: float | None = None,

@@ -45,7 +45,9 @@ class AsyncGenerationCalls:
             >>> await client.generate("一加一等于", max_tokens=8).text()
         """
         submission = options.submission(prompt, **self.settings.applied_to(settings))
-        return self._stream(StreamState(self.settings, submission, timeout=submission.timeout))
+        budget = self._transport.budget
+        state = StreamState(self.settings, submission, timeout=submission.timeout, budget=budget)
+        return self._stream(state)
 
     async def create(
         self, prompt: Prompt, **settings: Unpack[GenerateOptions]
@@ -74,9 +76,15 @@ class AsyncGenerationCalls:
             has 5 seconds to learn of it again, from its worker or another caller.
         """
         options.check_follow(after, timeout)
-        return self._stream(
-            StreamState(self.settings, generation_id=generation_id, after=after, timeout=timeout)
+        budget = self._transport.budget
+        state = StreamState(
+            self.settings,
+            generation_id=generation_id,
+            after=after,
+            timeout=timeout,
+            budget=budget,
         )
+        return self._stream(state)
 
     async def get(self, generation_id: str, *, include_output: bool = False) -> results.Generation:
         """Say how far a generation is, and what it has said if `include_output`.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import grpc
 
 from miao_client import errors, methods
-from miao_client.aio.transport import AsyncTransport, cut_by_the_other_side
+from miao_client.aio.transport import AsyncTransport, Opened, cut_by_the_other_side
 from miao_client.failures import Failure
 from miao_client.results import Chunk, GenerationResult
 from miao_client.stream_state import CLOSE_TIMEOUT_SECONDS, ENDED_EARLY, StreamState
@@ -36,7 +36,10 @@ class AsyncGenerationStream:
         self._state = state
         self._reading = asyncio.Lock()  # one reader at a time; cancel() never waits for it
         self._closing = asyncio.Lock()
-        self._channel, self._call = transport.open(state.next_call())
+        call = state.next_call()
+        self._opened = transport.open_now(call)
+        # Sent at once as well, as soon as there is a token.
+        self._opening = None if self._opened else _begun(transport.open(call))
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         try:
@@ -118,8 +121,10 @@ class AsyncGenerationStream:
                     # Closing must not fail; the generation then ends by its own limits.
                     with contextlib.suppress(errors.MiaoError):
                         await self._cancel_remotely(CLOSE_TIMEOUT_SECONDS)
-            if self._call is not None:
-                self._call.cancel()
+            if self._opening is not None:
+                self._opening.cancel()
+            if self._opened is not None:
+                self._opened.call.cancel()
 
     async def _advance(self) -> Chunk | None:
         """The next chunk, or None at the end."""
@@ -134,29 +139,32 @@ class AsyncGenerationStream:
 
     async def _step(self) -> Chunk | None:
         """Read one event, or mend the connection."""
-        call = self._call or self._open()
+        opened = self._opened or await self._open()
         try:
-            response = await call.read()
+            response = await opened.call.read()
         except grpc.RpcError as error:
-            await self._mend(Failure.of(error))
+            await self._mend(opened, Failure.of(error))
         except asyncio.CancelledError:
-            await self._mend(cut_by_the_other_side())
+            await self._mend(opened, cut_by_the_other_side())
         else:
             if response is not grpc.aio.EOF:
                 return self._state.receive(response)
-            await self._mend(ENDED_EARLY)
+            await self._mend(opened, ENDED_EARLY)
         return None
 
-    def _open(self) -> Any:
-        self._channel, self._call = self._transport.open(self._state.next_call())
-        return self._call
+    async def _open(self) -> Opened:
+        opening, self._opening = self._opening, None
+        self._opened = opened = await (opening or self._transport.open(self._state.next_call()))
+        if self._state.over:  # closed meanwhile by another task
+            opened.call.cancel()
+        return opened
 
-    async def _mend(self, failure: Failure) -> None:
-        self._call = None
+    async def _mend(self, opened: Opened, failure: Failure) -> None:
+        self._opened = None
         if self._state.over:
             raise errors.ClientClosedError("The stream was closed while it was read.")
         wait = self._state.failed(failure)
-        self._transport.leave(self._channel, failure)
+        self._transport.leave(opened.channel, opened.key, failure)
         await self._transport.sleep(wait)
 
     async def _cancel_remotely(self, timeout: float | None) -> None:  # noqa: ASYNC109  # the deadline travels to the service
@@ -166,3 +174,10 @@ class AsyncGenerationStream:
             operation = methods.create(self._state.submission.request)
             generation_id = (await self._transport.call(operation, timeout)).generation_id
         await self._transport.call(methods.cancel(generation_id or ""), timeout)
+
+
+def _begun(opening: Coroutine[None, None, Opened]) -> asyncio.Task[Opened]:
+    task = asyncio.get_running_loop().create_task(opening)
+    # What goes wrong is raised to whoever reads; a stream that nobody reads tells nobody.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

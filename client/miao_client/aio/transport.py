@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
-from miao_client.callers import shown
+from miao_client.callers import Shown, key_of, reject, shown
 from miao_client.deadline import Deadline
 from miao_client.failures import Failure
 from miao_client.methods import Operation
 from miao_client.recovery import Recovery
+from miao_client.retry_budget import RetryBudget
 from miao_client.settings import Settings
 from miao_client.stream_state import NextCall
 from miao_client.targets import Targets, channel_options
-from miao_client.tls import Tls
+from miao_client.tokens import AsyncTokenProvider, TokenProvider
 
 _Answer = TypeVar("_Answer")
 
 CUT = Failure(grpc.StatusCode.CANCELLED, "The connection was closed.")
+
+
+class Opened(NamedTuple):
+    """A call that streams, whose read() gives its events; its channel and key."""
+
+    call: Any
+    channel: grpc.aio.Channel
+    key: str | None
 
 
 class AsyncTransport:
@@ -28,11 +37,12 @@ class AsyncTransport:
 
     def __init__(self, settings: Settings, shared: AsyncTransport | None = None) -> None:
         self.settings = settings
+        self.budget: RetryBudget = (
+            shared.budget if shared else RetryBudget(settings.retry_budget, settings.retry_ratio)
+        )
         self._owns_channels = shared is None
         self._targets: Targets[grpc.aio.Channel] = (
-            shared._targets
-            if shared
-            else Targets(settings.targets, partial(_connect, settings.tls))
+            shared._targets if shared else Targets(settings.targets, partial(_connect, settings))
         )
 
     async def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:  # noqa: ASYNC109  # the deadline travels to the service
@@ -42,8 +52,9 @@ class AsyncTransport:
             MiaoError: It was refused, or nothing answered in time.
         """
         deadline = Deadline(self.settings.call_timeout if timeout is None else timeout)
-        recovery = Recovery(self.settings, operation.method.not_found)
+        recovery = Recovery(self.settings, operation.method.not_found, budget=self.budget)
         while True:
+            shown = self._shown_now() or await self._shown()
             channel = self._targets.current()
             once: Any = channel.unary_unary(
                 operation.method.path,
@@ -52,29 +63,31 @@ class AsyncTransport:
             )
             try:
                 answer = await once(
-                    operation.request, timeout=deadline.remaining(), metadata=self._metadata()
+                    operation.request, timeout=deadline.remaining(), metadata=shown.metadata
                 )
+                recovery.progressed()
                 return operation.read(answer)
             except grpc.RpcError as error:
                 failure = Failure.of(error)
             except asyncio.CancelledError:
                 failure = cut_by_the_other_side()
             wait = recovery.next_try(failure, accepted=False)
-            self.leave(channel, failure)
+            self.leave(channel, shown.key, failure)
             await self.sleep(deadline.cut(wait))
 
-    def open(self, call: NextCall) -> tuple[grpc.aio.Channel, Any]:
-        """Open a call that streams; read() gives its events."""
-        channel = self._targets.current()
-        stream: Any = channel.unary_stream(
-            call.method.path,
-            request_serializer=type(call.request).SerializeToString,
-            response_deserializer=call.method.response.FromString,
-        )
-        return channel, stream(call.request, timeout=call.timeout, metadata=self._metadata())
+    def open_now(self, call: NextCall) -> Opened | None:
+        """Open a call that streams; None where a token has to be waited for."""
+        shown = self._shown_now()
+        return None if shown is None else self._open(call, shown)
 
-    def leave(self, channel: grpc.aio.Channel, failure: Failure) -> None:
-        """Use the next target from now on, if this one's connection failed."""
+    async def open(self, call: NextCall) -> Opened:
+        """Open a call that streams."""
+        return self._open(call, self._shown_now() or await self._shown())
+
+    def leave(self, channel: grpc.aio.Channel, key: str | None, failure: Failure) -> None:
+        """Use the next target from now on if this one's connection failed, and no key in vain."""
+        if failure.is_unauthenticated:
+            reject(self.settings.api_key, key)
         if failure.is_broken_connection:
             self._targets.leave(channel)
 
@@ -89,8 +102,31 @@ class AsyncTransport:
         for channel in self._targets.close():
             await channel.close()
 
-    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        return shown(self.settings.api_key, self.settings.metadata)
+    def _open(self, call: NextCall, shown: Shown) -> Opened:
+        channel = self._targets.current()
+        stream: Any = channel.unary_stream(
+            call.method.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.method.response.FromString,
+        )
+        opened = stream(call.request, timeout=call.timeout, metadata=shown.metadata)
+        return Opened(opened, channel, shown.key)
+
+    def _shown_now(self) -> Shown | None:
+        """What a call carries, unless a token has to be waited for."""
+        key = self.settings.api_key
+        if isinstance(key, TokenProvider | AsyncTokenProvider):
+            held = key.held()
+            return None if held is None else shown(held, self.settings.metadata)
+        return shown(key_of(key), self.settings.metadata)
+
+    async def _shown(self) -> Shown:
+        key = self.settings.api_key
+        if isinstance(key, AsyncTokenProvider):
+            token: str | None = await key.token()
+        else:
+            token = await asyncio.to_thread(key_of, key)
+        return shown(token, self.settings.metadata)
 
 
 def cut_by_the_other_side() -> Failure:
@@ -108,7 +144,10 @@ def cut_by_the_other_side() -> Failure:
     return CUT
 
 
-def _connect(tls: Tls | None, target: str) -> grpc.aio.Channel:
-    if tls is None:
-        return grpc.aio.insecure_channel(target, options=channel_options(target))
-    return grpc.aio.secure_channel(target, tls.credentials(), options=channel_options(target))
+def _connect(settings: Settings, target: str) -> grpc.aio.Channel:
+    options = channel_options(target, health_check=settings.health_check)
+    around = settings.interceptors
+    if settings.tls is None:
+        return grpc.aio.insecure_channel(target, options=options, interceptors=around)
+    credentials = settings.tls.credentials()
+    return grpc.aio.secure_channel(target, credentials, options=options, interceptors=around)

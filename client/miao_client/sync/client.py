@@ -10,6 +10,7 @@ from typing import Self
 from weakref import WeakSet
 
 from miao_client.callers import ApiKey, Metadata
+from miao_client.interceptors import Interceptor, checked
 from miao_client.settings import Settings
 from miao_client.sync.answers import AnswerCalls
 from miao_client.sync.generations import GenerationCalls
@@ -43,11 +44,22 @@ class Client(GenerationCalls, AnswerCalls, OperationCalls):
         reconnect_timeout: The same for a generation that was accepted already; else 30.
         wait_when_busy: Seconds to wait in all when the service is busy and says
             when to return; 0 raises `BusyError` at once.
-        api_key: The key or bearer token that each call shows, or a function that
-            returns one before each call. Else from MIAO_API_KEY; "" shows none.
+        retry_budget: How many retries the calls of this client have together; else 100. Each
+            takes one that sends a call again unasked: not where no connection was to be had,
+            where the service said when to return, or where a stream was cut that had brought
+            something. With none left, a call fails at once; streams of generations that the
+            service has accepted go on at their slowest pace. Nothing is ever sent twice at a time.
+        retry_ratio: How much of a retry a call that succeeds puts back; else 0.1.
+        health_check: Whether a target that stands for several addresses is called only at
+            those whose health service does not deny; else True.
+        api_key: The key or bearer token that each call shows, a function that
+            returns one before each call, or a `TokenProvider`, which keeps one until shortly
+            before its end. Else from MIAO_API_KEY; "" shows none.
         metadata: More gRPC metadata for each call.
         tls: Files for TLS, or True for TLS by the public roots. Else from MIAO_TLS,
             MIAO_TLS_ROOTS, MIAO_CLIENT_CERTIFICATE and MIAO_CLIENT_KEY; else without.
+        interceptors: gRPC's own, around each try of each call; the first is the outermost. They
+            see the metadata that the SDK has put on, and the SDK tries again behind them.
 
     Raises:
         InvalidRequestError: A setting has no sense.
@@ -68,9 +80,13 @@ class Client(GenerationCalls, AnswerCalls, OperationCalls):
         connect_timeout: float | None = None,
         reconnect_timeout: float | None = None,
         wait_when_busy: float | None = None,
+        retry_budget: float | None = None,
+        retry_ratio: float | None = None,
+        health_check: bool | None = None,
         api_key: ApiKey | None = None,
         metadata: Metadata = (),
         tls: Tls | bool | None = None,
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self.settings = Settings.resolve(
             target,
@@ -80,9 +96,13 @@ class Client(GenerationCalls, AnswerCalls, OperationCalls):
             connect_timeout=connect_timeout,
             reconnect_timeout=reconnect_timeout,
             wait_when_busy=wait_when_busy,
+            retry_budget=retry_budget,
+            retry_ratio=retry_ratio,
+            health_check=health_check,
             api_key=api_key,
             metadata=metadata,
             tls=tls,
+            interceptors=checked(interceptors),
         )
         self._begin(Transport(self.settings))
 

@@ -45,7 +45,8 @@ class GenerationCalls:
             >>> client.generate("一加一等于", max_tokens=8, temperature=0).text
         """
         submission = options.submission(prompt, **self.settings.applied_to(settings))
-        state = StreamState(self.settings, submission, timeout=submission.timeout)
+        budget = self._transport.budget
+        state = StreamState(self.settings, submission, timeout=submission.timeout, budget=budget)
         return self._stream(state)
 
     def create(self, prompt: Prompt, **settings: Unpack[GenerateOptions]) -> results.Generation:
@@ -88,8 +89,13 @@ class GenerationCalls:
             InvalidRequestError: `after` is negative or `timeout` not above 0.
         """
         options.check_follow(after, timeout)
+        budget = self._transport.budget
         state = StreamState(
-            self.settings, generation_id=generation_id, after=after, timeout=timeout
+            self.settings,
+            generation_id=generation_id,
+            after=after,
+            timeout=timeout,
+            budget=budget,
         )
         return self._stream(state)
 

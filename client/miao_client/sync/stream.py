@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import grpc
 
@@ -14,7 +14,7 @@ from miao_client import errors, methods
 from miao_client.failures import Failure
 from miao_client.results import Chunk, GenerationResult
 from miao_client.stream_state import CLOSE_TIMEOUT_SECONDS, ENDED_EARLY, StreamState
-from miao_client.sync.transport import Transport
+from miao_client.sync.transport import Opened, Transport
 
 
 class GenerationStream:
@@ -35,7 +35,7 @@ class GenerationStream:
         self._transport = transport
         self._state = state
         self._lock = threading.RLock()  # one reader at a time; cancel() never waits for it
-        self._channel, self._call = transport.open(state.next_call())
+        self._opened: Opened | None = transport.open(state.next_call())
 
     def __iter__(self) -> Iterator[Chunk]:
         try:
@@ -112,8 +112,8 @@ class GenerationStream:
             self._state.close()
             if self._state.cancel_on_close:
                 self._cancel_quietly()
-        if (call := self._call) is not None:
-            call.cancel()
+        if (opened := self._opened) is not None:
+            opened.events.cancel()
 
     def _advance(self) -> Chunk | None:
         """The next chunk, or None at the end."""
@@ -128,29 +128,29 @@ class GenerationStream:
 
     def _step(self) -> Chunk | None:
         """Read one event, or mend the connection."""
-        call = self._call or self._open()
+        opened = self._opened or self._open()
         try:
-            response = next(call)
+            response = next(opened.events)
         except StopIteration:
-            self._mend(ENDED_EARLY)
+            self._mend(opened, ENDED_EARLY)
         except grpc.RpcError as error:
-            self._mend(Failure.of(error))
+            self._mend(opened, Failure.of(error))
         else:
             return self._state.receive(response)
         return None
 
-    def _open(self) -> Any:
-        self._channel, self._call = self._transport.open(self._state.next_call())
+    def _open(self) -> Opened:
+        self._opened = opened = self._transport.open(self._state.next_call())
         if self._state.over:  # closed meanwhile by another thread
-            self._call.cancel()
-        return self._call
+            opened.events.cancel()
+        return opened
 
-    def _mend(self, failure: Failure) -> None:
-        self._call = None
+    def _mend(self, opened: Opened, failure: Failure) -> None:
+        self._opened = None
         if self._state.over:
             raise errors.ClientClosedError("The stream was closed while it was read.")
         wait = self._state.failed(failure)
-        self._transport.leave(self._channel, failure)
+        self._transport.leave(opened.channel, opened.key, failure)
         self._transport.sleep(wait)
 
     def _cancel_quietly(self) -> None:

@@ -4,33 +4,46 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
-from miao_client.callers import shown
+from miao_client.callers import Shown, key_of, reject, shown
 from miao_client.deadline import Deadline
+from miao_client.errors import InvalidRequestError
 from miao_client.failures import Failure
 from miao_client.methods import Operation
 from miao_client.recovery import Recovery
+from miao_client.retry_budget import RetryBudget
 from miao_client.settings import Settings
 from miao_client.stream_state import NextCall
 from miao_client.targets import Targets, channel_options
-from miao_client.tls import Tls
+from miao_client.tokens import AsyncTokenProvider
 
 _Answer = TypeVar("_Answer")
+
+
+class Opened(NamedTuple):
+    """A call that streams: its events, an iterator that raises RpcError; its channel and key."""
+
+    events: Any
+    channel: grpc.Channel
+    key: str | None
 
 
 class Transport:
     """Opens calls at the target in use, and goes on to the next when one breaks."""
 
     def __init__(self, settings: Settings, shared: Transport | None = None) -> None:
+        if isinstance(settings.api_key, AsyncTokenProvider):
+            raise InvalidRequestError.of("api_key", "must be a TokenProvider for threads")
         self.settings = settings
+        self.budget: RetryBudget = (
+            shared.budget if shared else RetryBudget(settings.retry_budget, settings.retry_ratio)
+        )
         self._owns_channels = shared is None
         self._targets: Targets[grpc.Channel] = (
-            shared._targets
-            if shared
-            else Targets(settings.targets, partial(_connect, settings.tls))
+            shared._targets if shared else Targets(settings.targets, partial(_connect, settings))
         )
 
     def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:
@@ -40,8 +53,9 @@ class Transport:
             MiaoError: It was refused, or nothing answered in time.
         """
         deadline = Deadline(self.settings.call_timeout if timeout is None else timeout)
-        recovery = Recovery(self.settings, operation.method.not_found)
+        recovery = Recovery(self.settings, operation.method.not_found, budget=self.budget)
         while True:
+            shown = self._shown()
             channel = self._targets.current()
             once = channel.unary_unary(
                 operation.method.path,
@@ -50,8 +64,9 @@ class Transport:
             )
             try:
                 answer = once(
-                    operation.request, timeout=deadline.remaining(), metadata=self._metadata()
+                    operation.request, timeout=deadline.remaining(), metadata=shown.metadata
                 )
+                recovery.progressed()
                 return operation.read(answer)
             except grpc.RpcError as error:
                 failure = Failure.of(error)
@@ -59,11 +74,12 @@ class Transport:
                 self._targets.current()  # raises, if another thread closed the channel just now
                 raise
             wait = recovery.next_try(failure, accepted=False)
-            self.leave(channel, failure)
+            self.leave(channel, shown.key, failure)
             self.sleep(deadline.cut(wait))
 
-    def open(self, call: NextCall) -> tuple[grpc.Channel, Any]:
-        """Open a call that streams; its events are an iterator that raises RpcError."""
+    def open(self, call: NextCall) -> Opened:
+        """Open a call that streams."""
+        shown = self._shown()
         channel = self._targets.current()
         stream = channel.unary_stream(
             call.method.path,
@@ -71,13 +87,16 @@ class Transport:
             response_deserializer=call.method.response.FromString,
         )
         try:
-            return channel, stream(call.request, timeout=call.timeout, metadata=self._metadata())
+            events = stream(call.request, timeout=call.timeout, metadata=shown.metadata)
         except ValueError:
             self._targets.current()  # raises, if another thread closed the channel just now
             raise
+        return Opened(events, channel, shown.key)
 
-    def leave(self, channel: grpc.Channel, failure: Failure) -> None:
-        """Use the next target from now on, if this one's connection failed."""
+    def leave(self, channel: grpc.Channel, key: str | None, failure: Failure) -> None:
+        """Use the next target from now on if this one's connection failed, and no key in vain."""
+        if failure.is_unauthenticated:
+            reject(self.settings.api_key, key)
         if failure.is_broken_connection:
             self._targets.leave(channel)
 
@@ -92,12 +111,17 @@ class Transport:
         for channel in self._targets.close():
             channel.close()
 
-    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        return shown(self.settings.api_key, self.settings.metadata)
+    def _shown(self) -> Shown:
+        return shown(key_of(self.settings.api_key), self.settings.metadata)
 
 
-def _connect(tls: Tls | None, target: str) -> grpc.Channel:
-    options = channel_options(target)
-    if tls is None:
-        return grpc.insecure_channel(target, options=options)
-    return grpc.secure_channel(target, tls.credentials(), options=options)
+def _connect(settings: Settings, target: str) -> grpc.Channel:
+    options = channel_options(target, health_check=settings.health_check)
+    tls = settings.tls
+    channel = (
+        grpc.insecure_channel(target, options=options)
+        if tls is None
+        else grpc.secure_channel(target, tls.credentials(), options=options)
+    )
+    around = settings.interceptors
+    return grpc.intercept_channel(channel, *around) if around else channel

@@ -12,11 +12,25 @@ from google.rpc import error_details_pb2, status_pb2
 
 
 class Refuse(Exception):  # noqa: N818  # reads as what the service does
-    """Ends a call with a status and google.rpc details."""
+    """Ends a call with a status and google.rpc details.
 
-    def __init__(self, code: grpc.StatusCode, message: str = "", *details: Message) -> None:
+    Args:
+        code: The status.
+        message: One sentence.
+        *details: Messages of `google.rpc`, such as a RetryInfo.
+        pushback_ms: gRPC's own word for when to return; below 0 for not at all.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str = "",
+        *details: Message,
+        pushback_ms: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.code, self.message, self.details = code, message, details
+        self.pushback_ms = pushback_ms
 
     def end(self, context: grpc.ServicerContext) -> None:
         """End the call so; never returns."""
@@ -25,9 +39,12 @@ class Refuse(Exception):  # noqa: N818  # reads as what the service does
             packed = Packed()
             packed.Pack(detail)
             status.details.append(packed)
+        trailers: list[tuple[str, str | bytes]] = []
         if self.details:
-            trailer = (("grpc-status-details-bin", status.SerializeToString()),)
-            context.set_trailing_metadata(trailer)
+            trailers.append(("grpc-status-details-bin", status.SerializeToString()))
+        if self.pushback_ms is not None:
+            trailers.append(("grpc-retry-pushback-ms", str(self.pushback_ms)))
+        context.set_trailing_metadata(tuple(trailers))
         context.abort(self.code, self.message)
 
 

@@ -20,6 +20,7 @@ from miao.v1 import (
     score_service_pb2,
     understanding_service_pb2,
 )
+from miao_client.testing.health import Health
 from miao_client.testing.refusals import Refuse
 
 _CONTRACT = (
@@ -56,6 +57,7 @@ class ScriptedServer:
         self.calls: list[Call] = []
         self._scripts: dict[str, deque[Any]] = defaultdict(deque)
         self._servers: dict[str, grpc.Server] = {}
+        self._health: dict[str, Health] = {}
         self._lock = threading.Condition()
 
     @property
@@ -71,15 +73,22 @@ class ScriptedServer:
                 handlers = {method.name: self._handler(method) for method in service.methods}
                 handler = grpc.method_handlers_generic_handler(service.full_name, handlers)
                 server.add_generic_rpc_handlers([handler])
-        server.add_generic_rpc_handlers([_health_handler()])
+        health = Health()
+        server.add_generic_rpc_handlers([health.handler()])
         port = server.add_insecure_port(address)
         server.start()
         target = f"{address.rpartition(':')[0]}:{port}"
         self._servers[target] = server
+        self._health[target] = health
         return target
+
+    def say_health(self, target: str, is_serving: bool) -> None:
+        """Let the health service at an address say so from now on; it serves either way."""
+        self._health[target].tell(is_serving)
 
     def kill(self, target: str) -> None:
         """Stop serving at an address at once, with all its connections."""
+        self._health.pop(target).close()
         self._servers.pop(target).stop(None).wait()
 
     def stop(self) -> None:
@@ -174,11 +183,3 @@ def _made(events: Iterable[Any]) -> Iterator[Any]:
 
 def _serialized(message: Message) -> bytes:
     return message.SerializeToString()
-
-
-def _health_handler() -> grpc.GenericRpcHandler:
-    """grpc.health.v1 as bytes: field 1 says SERVING."""
-    check: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
-        lambda request, context: b"\x08\x01"
-    )
-    return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
