@@ -34,6 +34,7 @@ KEYS = frozenset(
         "timeout",
         "tls",
         "tls_roots",
+        "traces",
         "wait_when_busy",
     }
 )

@@ -14,6 +14,8 @@ from miao_client.profile import YES, with_profile
 from miao_client.retry_budget import DEFAULT_RATIO, DEFAULT_RETRIES
 from miao_client.tls import Tls
 from miao_client.tls import resolve as resolve_tls
+from miao_client.traces import NO_TRACES, TracerProvider, Traces
+from miao_client.traces import resolve as resolve_traces
 
 DEFAULT_TARGET = "localhost:50051"
 
@@ -36,6 +38,7 @@ class Settings:
     metadata: tuple[tuple[str, str | bytes], ...] = field(default=(), repr=False)
     tls: Tls | None = None
     interceptors: tuple[Any, ...] = ()
+    traces: Traces = field(default=NO_TRACES, repr=False)
 
     @classmethod
     def resolve(
@@ -54,6 +57,7 @@ class Settings:
         metadata: Metadata = (),
         tls: Tls | bool | None = None,
         interceptors: tuple[Any, ...] = (),
+        traces: TracerProvider | bool | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> Settings:
         """Fill what no argument says from the environment, then from the profile.
@@ -102,6 +106,7 @@ class Settings:
             metadata=tuple(metadata),
             tls=resolve_tls(tls, environ),
             interceptors=interceptors,
+            traces=resolve_traces(traces, environ),
         )
 
     def changed(

@@ -24,6 +24,7 @@ from miao_client.recovery import Recovery
 from miao_client.results import Chunk, Ending, FinishReason, GenerationResult
 from miao_client.retry_budget import RetryBudget
 from miao_client.settings import Settings
+from miao_client.traces import NO_CALL_TRACE, NO_TRACES, CallTrace, Carried
 
 ENDED_EARLY = Failure(grpc.StatusCode.UNAVAILABLE, "The stream ended before the generation did.")
 CLOSE_TIMEOUT_SECONDS = 5.0  # for telling the service that a stream was left
@@ -35,6 +36,7 @@ class NextCall(NamedTuple):
     method: Method
     request: Message
     timeout: float | None
+    metadata: Carried
 
 
 class StreamState:
@@ -59,6 +61,12 @@ class StreamState:
         self._cancelled = False
         self._is_forgotten = False  # by the service, after it had accepted it
         self._deadline = Deadline(timeout, clock)
+        self._awaits_first = True
+        self._trace: CallTrace = NO_CALL_TRACE
+        if settings.traces is not NO_TRACES:
+            opening = self.next_call()
+            path, target = opening.method.path, settings.targets[0]
+            self._trace = settings.traces.begin(path, opening.request, target)
         method = methods.GENERATE if submission else methods.FOLLOW
         self._recovery = Recovery(settings, method.not_found, clock, budget=budget)
 
@@ -82,13 +90,15 @@ class StreamState:
             raise self.fail(errors.DeadlineExceededError("The timeout is over."))
         begins = self.generation_id is None or self._is_forgotten
         if begins and self.submission is not None:
-            return NextCall(methods.GENERATE, self.submission.request, remaining)
+            return NextCall(
+                methods.GENERATE, self.submission.request, remaining, self._trace.carried
+            )
         request = service_pb.FollowGenerationRequest(
             generation_id=self.generation_id or "",
             after_sequence_number=self._progress.seen,
             output_digest=self._progress.digest,
         )
-        return NextCall(methods.FOLLOW, request, remaining)
+        return NextCall(methods.FOLLOW, request, remaining, self._trace.carried)
 
     def receive(self, response: Any) -> Chunk | None:
         """Take what a call brought; returns what is new in it.
@@ -104,6 +114,9 @@ class StreamState:
             chunk = self._progress.take(response.event)
         except errors.MiaoError as error:
             raise self.fail(error) from None
+        if chunk is not None and self._awaits_first:
+            self._awaits_first = False
+            self._trace.note("first_token", {})
         if self._progress.ending is not None:
             self._end(self._progress.ending)
         return chunk
@@ -122,7 +135,7 @@ class StreamState:
         """
         accepted = self.generation_id is not None
         if self._cancelled and (failure.is_forgotten or not accepted):
-            self.over = True
+            self.close()
             return 0.0
         if accepted and self.submission is not None and failure.is_forgotten:
             self._is_forgotten = True
@@ -139,6 +152,8 @@ class StreamState:
             raise self.fail(self._lost() if self.generation_id else error) from None
         except errors.MiaoError as error:
             raise self.fail(error) from None
+        about: dict[str, str | int] = {"error.type": failure.code.name}
+        self._trace.note("resume", about | {"miao.sequence_number": self._progress.seen})
         return self._deadline.cut(wait)
 
     def check_open(self) -> None:
@@ -159,12 +174,14 @@ class StreamState:
     def close(self) -> None:
         """Nothing more is wanted."""
         self.over = True
+        self._close_trace(None)
 
     def fail(self, error: errors.MiaoError) -> errors.MiaoError:
         """End the stream with this error, which gets what has come so far."""
         error.result = self.result()
         self.error = error
         self.over = True
+        self._close_trace(error)
         return error
 
     def _lost(self) -> errors.DataLossError:
@@ -178,6 +195,11 @@ class StreamState:
         own = self._cancelled and ending.reason is FinishReason.CANCELLED
         if error is not None and not own:
             raise self.fail(error)
+        self._close_trace(None)
+
+    def _close_trace(self, error: errors.MiaoError | None) -> None:
+        self._trace.ended(self._progress.accepted, self._progress.ending)
+        self._trace.end(error)
 
 
 def _error_of(ending: Ending) -> errors.MiaoError | None:

@@ -17,6 +17,7 @@ from miao_client.callers import AsyncApiKey, Metadata
 from miao_client.interceptors import AsyncInterceptor, checked_async
 from miao_client.settings import Settings
 from miao_client.tls import Tls
+from miao_client.traces import TracerProvider
 
 
 class AsyncClient(AsyncGenerationCalls, AsyncAnswerCalls, AsyncOperationCalls):
@@ -41,6 +42,7 @@ class AsyncClient(AsyncGenerationCalls, AsyncAnswerCalls, AsyncOperationCalls):
         metadata: More gRPC metadata for each call.
         tls: Files for TLS, or True for TLS by the public roots.
         interceptors: gRPC's own for asyncio.
+        traces: True, or a tracer provider, for a span of OpenTelemetry's for each call.
 
     Raises:
         InvalidRequestError: A setting has no sense.
@@ -68,6 +70,7 @@ class AsyncClient(AsyncGenerationCalls, AsyncAnswerCalls, AsyncOperationCalls):
         metadata: Metadata = (),
         tls: Tls | bool | None = None,
         interceptors: Sequence[AsyncInterceptor] = (),
+        traces: TracerProvider | bool | None = None,
     ) -> None:
         self.settings = Settings.resolve(
             target,
@@ -84,6 +87,7 @@ class AsyncClient(AsyncGenerationCalls, AsyncAnswerCalls, AsyncOperationCalls):
             metadata=metadata,
             tls=tls,
             interceptors=checked_async(interceptors),
+            traces=traces,
         )
         self._begin(AsyncTransport(self.settings))
 

@@ -9,6 +9,7 @@ from weakref import WeakSet
 from miao_client import methods, options, results
 from miao_client.aio.stream import AsyncGenerationStream
 from miao_client.aio.transport import AsyncTransport
+from miao_client.errors import MiaoError
 from miao_client.options import GenerateOptions
 from miao_client.prompts import Prompt
 from miao_client.settings import Settings
@@ -120,6 +121,9 @@ class AsyncGenerationCalls:
         return await self._transport.call(methods.cancel(generation_id))
 
     def _stream(self, state: StreamState) -> AsyncGenerationStream:
-        stream = AsyncGenerationStream(self._transport, state)
+        try:
+            stream = AsyncGenerationStream(self._transport, state)
+        except MiaoError as error:
+            raise state.fail(error) from error.__cause__
         self._streams.add(stream)
         return stream

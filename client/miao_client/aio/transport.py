@@ -18,6 +18,7 @@ from miao_client.settings import Settings
 from miao_client.stream_state import NextCall
 from miao_client.targets import Targets, channel_options
 from miao_client.tokens import AsyncTokenProvider, TokenProvider
+from miao_client.traces import CallTrace, Carried
 
 _Answer = TypeVar("_Answer")
 
@@ -51,10 +52,27 @@ class AsyncTransport:
         Raises:
             MiaoError: It was refused, or nothing answered in time.
         """
+        path, target = operation.method.path, self.settings.targets[0]
+        trace = self.settings.traces.begin(path, operation.request, target)
+        try:
+            answer = await self._call(operation, timeout, trace)
+        except BaseException as error:
+            trace.end(error)
+            raise
+        trace.answered(answer)
+        trace.end()
+        return operation.read(answer)
+
+    async def _call(
+        self,
+        operation: Operation[_Answer],
+        timeout: float | None,  # noqa: ASYNC109  # as above
+        trace: CallTrace,
+    ) -> Any:
         deadline = Deadline(self.settings.call_timeout if timeout is None else timeout)
         recovery = Recovery(self.settings, operation.method.not_found, budget=self.budget)
         while True:
-            shown = self._shown_now() or await self._shown()
+            shown = self._shown_now(trace.carried) or await self._shown(trace.carried)
             channel = self._targets.current()
             once: Any = channel.unary_unary(
                 operation.method.path,
@@ -66,23 +84,24 @@ class AsyncTransport:
                     operation.request, timeout=deadline.remaining(), metadata=shown.metadata
                 )
                 recovery.progressed()
-                return operation.read(answer)
+                return answer
             except grpc.RpcError as error:
                 failure = Failure.of(error)
             except asyncio.CancelledError:
                 failure = cut_by_the_other_side()
             wait = recovery.next_try(failure, accepted=False)
+            trace.note("retry", {"error.type": failure.code.name})
             self.leave(channel, shown.key, failure)
             await self.sleep(deadline.cut(wait))
 
     def open_now(self, call: NextCall) -> Opened | None:
         """Open a call that streams; None where a token has to be waited for."""
-        shown = self._shown_now()
+        shown = self._shown_now(call.metadata)
         return None if shown is None else self._open(call, shown)
 
     async def open(self, call: NextCall) -> Opened:
         """Open a call that streams."""
-        return self._open(call, self._shown_now() or await self._shown())
+        return self._open(call, self._shown_now(call.metadata) or await self._shown(call.metadata))
 
     def leave(self, channel: grpc.aio.Channel, key: str | None, failure: Failure) -> None:
         """Use the next target from now on if this one's connection failed, and no key in vain."""
@@ -112,21 +131,21 @@ class AsyncTransport:
         opened = stream(call.request, timeout=call.timeout, metadata=shown.metadata)
         return Opened(opened, channel, shown.key)
 
-    def _shown_now(self) -> Shown | None:
+    def _shown_now(self, carried: Carried) -> Shown | None:
         """What a call carries, unless a token has to be waited for."""
-        key = self.settings.api_key
+        key, metadata = self.settings.api_key, self.settings.metadata + carried
         if isinstance(key, TokenProvider | AsyncTokenProvider):
             held = key.held()
-            return None if held is None else shown(held, self.settings.metadata)
-        return shown(key_of(key), self.settings.metadata)
+            return None if held is None else shown(held, metadata)
+        return shown(key_of(key), metadata)
 
-    async def _shown(self) -> Shown:
+    async def _shown(self, carried: Carried) -> Shown:
         key = self.settings.api_key
         if isinstance(key, AsyncTokenProvider):
             token: str | None = await key.token()
         else:
             token = await asyncio.to_thread(key_of, key)
-        return shown(token, self.settings.metadata)
+        return shown(token, self.settings.metadata + carried)
 
 
 def cut_by_the_other_side() -> Failure:

@@ -18,6 +18,7 @@ from miao_client.sync.operations import OperationCalls
 from miao_client.sync.stream import GenerationStream
 from miao_client.sync.transport import Transport
 from miao_client.tls import Tls
+from miao_client.traces import TracerProvider
 
 
 class Client(GenerationCalls, AnswerCalls, OperationCalls):
@@ -60,6 +61,9 @@ class Client(GenerationCalls, AnswerCalls, OperationCalls):
             MIAO_TLS_ROOTS, MIAO_CLIENT_CERTIFICATE and MIAO_CLIENT_KEY; else without.
         interceptors: gRPC's own, around each try of each call; the first is the outermost. They
             see the metadata that the SDK has put on, and the SDK tries again behind them.
+        traces: True for a span of OpenTelemetry's for each call, told to the program's own
+            tracer provider, or the provider to tell; needs the extra `otel`. Else from
+            MIAO_TRACES; else none.
 
     Raises:
         InvalidRequestError: A setting has no sense.
@@ -87,6 +91,7 @@ class Client(GenerationCalls, AnswerCalls, OperationCalls):
         metadata: Metadata = (),
         tls: Tls | bool | None = None,
         interceptors: Sequence[Interceptor] = (),
+        traces: TracerProvider | bool | None = None,
     ) -> None:
         self.settings = Settings.resolve(
             target,
@@ -103,6 +108,7 @@ class Client(GenerationCalls, AnswerCalls, OperationCalls):
             metadata=metadata,
             tls=tls,
             interceptors=checked(interceptors),
+            traces=traces,
         )
         self._begin(Transport(self.settings))
 

@@ -8,6 +8,7 @@ from typing import Unpack
 from weakref import WeakSet
 
 from miao_client import methods, options, results
+from miao_client.errors import MiaoError
 from miao_client.options import GenerateOptions
 from miao_client.prompts import Prompt
 from miao_client.settings import Settings
@@ -141,7 +142,10 @@ class GenerationCalls:
         return self._transport.call(methods.cancel(generation_id))
 
     def _stream(self, state: StreamState) -> GenerationStream:
-        stream = GenerationStream(self._transport, state)
+        try:
+            stream = GenerationStream(self._transport, state)
+        except MiaoError as error:
+            raise state.fail(error) from error.__cause__
         with self._lock:
             self._streams.add(stream)
         return stream

@@ -19,6 +19,7 @@ from miao_client.settings import Settings
 from miao_client.stream_state import NextCall
 from miao_client.targets import Targets, channel_options
 from miao_client.tokens import AsyncTokenProvider
+from miao_client.traces import CallTrace, Carried
 
 _Answer = TypeVar("_Answer")
 
@@ -52,10 +53,22 @@ class Transport:
         Raises:
             MiaoError: It was refused, or nothing answered in time.
         """
+        path, target = operation.method.path, self.settings.targets[0]
+        trace = self.settings.traces.begin(path, operation.request, target)
+        try:
+            answer = self._call(operation, timeout, trace)
+        except BaseException as error:
+            trace.end(error)
+            raise
+        trace.answered(answer)
+        trace.end()
+        return operation.read(answer)
+
+    def _call(self, operation: Operation[_Answer], timeout: float | None, trace: CallTrace) -> Any:
         deadline = Deadline(self.settings.call_timeout if timeout is None else timeout)
         recovery = Recovery(self.settings, operation.method.not_found, budget=self.budget)
         while True:
-            shown = self._shown()
+            shown = self._shown(trace.carried)
             channel = self._targets.current()
             once = channel.unary_unary(
                 operation.method.path,
@@ -67,19 +80,20 @@ class Transport:
                     operation.request, timeout=deadline.remaining(), metadata=shown.metadata
                 )
                 recovery.progressed()
-                return operation.read(answer)
+                return answer
             except grpc.RpcError as error:
                 failure = Failure.of(error)
             except ValueError:
                 self._targets.current()  # raises, if another thread closed the channel just now
                 raise
             wait = recovery.next_try(failure, accepted=False)
+            trace.note("retry", {"error.type": failure.code.name})
             self.leave(channel, shown.key, failure)
             self.sleep(deadline.cut(wait))
 
     def open(self, call: NextCall) -> Opened:
         """Open a call that streams."""
-        shown = self._shown()
+        shown = self._shown(call.metadata)
         channel = self._targets.current()
         stream = channel.unary_stream(
             call.method.path,
@@ -111,8 +125,9 @@ class Transport:
         for channel in self._targets.close():
             channel.close()
 
-    def _shown(self) -> Shown:
-        return shown(key_of(self.settings.api_key), self.settings.metadata)
+    def _shown(self, carried: Carried) -> Shown:
+        metadata = self.settings.metadata + carried
+        return shown(key_of(self.settings.api_key), metadata)
 
 
 def _connect(settings: Settings, target: str) -> grpc.Channel:

@@ -15,6 +15,7 @@ from miao_client import results
 from miao_client.responses import finish_reason, generation_state
 
 HEAVY = ["torch", "transformers", "redis", "rq", "typer", "rich", "click", "grpc_status"]
+HEAVY += ["opentelemetry"]
 
 
 def test_the_public_names_are_sorted_and_there() -> None:

@@ -65,6 +65,8 @@ def test_targets_are_one_or_several(target: Any, targets: tuple[str, ...]) -> No
         ({}, {"connect_timeout": -1}, "connect_timeout"),
         ({}, {"reconnect_timeout": float("nan")}, "reconnect_timeout"),
         ({}, {"wait_when_busy": -1}, "wait_when_busy"),
+        ({}, {"retry_budget": -1}, "retry_budget"),
+        ({}, {"retry_ratio": -1}, "retry_ratio"),
         ({}, {"target": ""}, "target"),
         ({}, {"target": []}, "target"),
     ],
@@ -126,6 +128,21 @@ def test_a_profile_that_was_named_must_be_there(tmp_path: Path) -> None:
         resolve({"MIAO_PROFILE": str(tmp_path / "missing.toml")})
 
 
+@pytest.mark.parametrize(
+    ("environ", "is_on"),
+    [({}, True), ({"MIAO_HEALTH_CHECK": "false"}, False), ({"MIAO_HEALTH_CHECK": "true"}, True)],
+)
+def test_health_is_watched_unless_the_environment_says_no(
+    environ: dict[str, str], is_on: bool
+) -> None:
+    assert resolve(environ).health_check is is_on
+
+
+def test_the_environment_sets_the_retries() -> None:
+    settings = resolve({"MIAO_RETRY_BUDGET": "7", "MIAO_RETRY_RATIO": "0.5"})
+    assert (settings.retry_budget, settings.retry_ratio) == (7, 0.5)
+
+
 def test_the_environment_sets_every_time() -> None:
     environ = {"MIAO_CONNECT_TIMEOUT": "1", "MIAO_RECONNECT_TIMEOUT": "2"}
     environ |= {"MIAO_WAIT_WHEN_BUSY": "3", "MIAO_CALL_TIMEOUT": "4"}
@@ -136,5 +153,5 @@ def test_the_environment_sets_every_time() -> None:
 
 def test_every_key_of_a_profile_is_a_variable_that_the_sdk_reads() -> None:
     sources = Path(settings_module.__file__).parent
-    read = "".join((sources / name).read_text() for name in ("settings.py", "tls.py"))
+    read = "".join((sources / name).read_text() for name in ("settings.py", "tls.py", "traces.py"))
     assert [key for key in KEYS if f'"MIAO_{key.upper()}"' not in read] == []
