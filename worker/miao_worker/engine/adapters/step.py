@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from miao_worker.engine.adapters.files import AdapterWeights
 from miao_worker.engine.adapters.stack import Layout, Site, Stack, Stacked
 from miao_worker.engine.batch import Batch
 from miao_worker.engine.packing import sampled_places
@@ -27,6 +28,16 @@ class AdapterStep:
         self._owners = {False: owners, True: owners[sampled_places(batch)]}  # by is_chosen
         self._masks: dict[tuple[Layout, bool], Tensor] = {}
         self._groups: dict[bool, dict[int, Tensor]] = {}
+
+    @property
+    def members(self) -> tuple[AdapterWeights, ...]:
+        """The adapters at hand; some may have no row."""
+        return self._stack.members
+
+    @property
+    def owners(self) -> npt.NDArray[np.int64]:
+        """Each row's adapter by its place among them, -1 for none: (rows,)."""
+        return self._owners[False]
 
     def touches(self, site: Site) -> bool:
         """Whether anything is added at this site."""

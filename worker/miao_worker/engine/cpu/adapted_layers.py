@@ -22,44 +22,47 @@ class AdaptedLayers:
     layers: tuple[DecoderLayer, ...]
     adaptation: Adaptation
 
-    @property
-    def are_needed(self) -> bool:
-        return self.adaptation.step is not None
-
     @classmethod
     def of(
         cls,
         layers: Sequence[DecoderLayer],
-        modules: Modules,
+        sites: Sequence[Site],
         adaptation: Adaptation,
         activation: str,
     ) -> AdaptedLayers:
-        """Wrap the products of `layers`. `modules` are the model's, as it was before."""
+        """Wrap the products of `layers`, which `sites` name."""
         adapted = []
         for index, layer in enumerate(layers):
-            is_last = index == len(layers) - 1
-
-            def site(parent: str, *names: str, index: int = index, chosen: bool = is_last) -> Site:
-                # The last layer goes on with the wanted rows alone once it has attended.
-                chosen = chosen and names[-1] != "v_proj"
-                return _site(modules, f"model.layers.{index}.{parent}", names, chosen)
-
-            attention, mlp = "self_attn", "mlp"
-            gate_up = site(mlp, "gate_up_proj", "gate_proj", "up_proj")
+            qkv, output, gate_up, down = sites[4 * index : 4 * index + 4]
             adapted.append(
                 replace(
                     layer,
-                    qkv=_adapted(
-                        layer.qkv,
-                        site(attention, "qkv_proj", "q_proj", "k_proj", "v_proj"),
-                        adaptation,
-                    ),
-                    output=_adapted(layer.output, site(attention, "o_proj"), adaptation),
+                    qkv=_adapted(layer.qkv, qkv, adaptation),
+                    output=_adapted(layer.output, output, adaptation),
                     gate_up=_adapted_gate(layer.gate_up, gate_up, adaptation, activation),
-                    down=_adapted(layer.down, site(mlp, "down_proj"), adaptation),
+                    down=_adapted(layer.down, down, adaptation),
                 )
             )
         return cls(tuple(adapted), adaptation)
+
+
+def sites_of(modules: Modules, num_layers: int) -> list[Site]:
+    """What each product of each layer is made of: qkv, output, gate and up, down.
+
+    `modules` are the model's, as it was before its layers were joined.
+    """
+    found = []
+    for index in range(num_layers):
+        layer = f"model.layers.{index}"
+        # The last layer goes on with the wanted rows alone once it has attended.
+        chosen = index == num_layers - 1
+        found += [
+            _site(modules, f"{layer}.self_attn", ("qkv_proj", "q_proj", "k_proj", "v_proj"), False),
+            _site(modules, f"{layer}.self_attn", ("o_proj",), chosen),
+            _site(modules, f"{layer}.mlp", ("gate_up_proj", "gate_proj", "up_proj"), chosen),
+            _site(modules, f"{layer}.mlp", ("down_proj",), chosen),
+        ]
+    return found
 
 
 def _site(modules: Modules, parent: str, names: Sequence[str], is_chosen: bool) -> Site:

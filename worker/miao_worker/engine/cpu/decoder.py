@@ -18,9 +18,9 @@ from miao_worker.engine.cpu.kernels import Kernels, LayerStruct, StepStruct
 
 if TYPE_CHECKING:
     from miao_worker.engine.cpu.adapted_layers import AdaptedLayers
+    from miao_worker.engine.cpu.fused_layers import FusedLayers
 
 Linear = Callable[[Tensor], Tensor]
-FusedForward = Callable[[Tensor, StepStruct, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Decoder:
     vocab_size: int
     final_softcap: float | None
     kept: tuple[object, ...]  # memory that the kernels' structures point to
-    fused: FusedForward | None = None  # all layers in one call, where their kernels allow it
-    adapted: AdaptedLayers | None = None  # what takes the layers' place in steps with adapters
+    fused: FusedLayers | None = None  # all layers in one call, where their kernels allow it
+    adapted: AdaptedLayers | None = None  # the layers in steps with adapters
 
     def forward(self, token_ids: Tensor, step: StepStruct, wanted: Tensor | None) -> Tensor:
         """Logits of the wanted tokens. Shapes: token_ids (tokens,), wanted (n,), None for all.
@@ -61,11 +61,13 @@ class Decoder:
         Returns (n, vocab). The last layer's MLP runs for the wanted tokens alone.
         """
         residual = self.embedding(token_ids).float()
-        if self.adapted is not None and self.adapted.are_needed:
-            return self._logits(self._run_layers(self.adapted.layers, residual, step, wanted))
+        adapters = None if self.adapted is None else self.adapted.adaptation.step
         if self.fused is not None:
-            return self._logits(self.fused(residual, step, wanted))
-        return self._logits(self._run_layers(self.layers, residual, step, wanted))
+            return self._logits(self.fused(residual, step, wanted, adapters))
+        layers = self.layers
+        if self.adapted is not None and adapters is not None:
+            layers = self.adapted.layers
+        return self._logits(self._run_layers(layers, residual, step, wanted))
 
     def _run_layers(
         self,

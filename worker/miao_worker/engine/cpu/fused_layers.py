@@ -12,7 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from miao_worker.engine.adapters.stack import Site
+from miao_worker.engine.adapters.step import AdapterStep
 from miao_worker.engine.cpu.decoder import DecoderLayer
+from miao_worker.engine.cpu.fused_adapters import FusedAdapters
 from miao_worker.engine.cpu.kernels import Kernels, LayersStruct, LayerWeightsStruct, StepStruct
 from miao_worker.engine.cpu.products import ProductLinear
 
@@ -31,6 +34,7 @@ class FusedLayers:
             len(layers), hidden, eps, ctypes.addressof(self._weights), final_norm.data_ptr()
         )
         self._work = torch.empty(0, dtype=torch.uint8)
+        self._adapters: FusedAdapters | None = None
 
     @staticmethod
     def serve(layers: Sequence[DecoderLayer]) -> bool:
@@ -41,7 +45,19 @@ class FusedLayers:
             for linear in (layer.qkv, layer.output, layer.gate_up, layer.down)
         )
 
-    def __call__(self, residual: Tensor, step: StepStruct, wanted: Tensor | None) -> Tensor:
+    def adapt(self, sites: Sequence[Site]) -> None:
+        """Take adapters too. `sites`: what each product is made of, in the layers' order."""
+        layers, _ = self._kept
+        products = [linear for layer in layers for linear in _products(layer)]
+        self._adapters = FusedAdapters(list(zip(products, sites, strict=True)))
+
+    def __call__(
+        self,
+        residual: Tensor,
+        step: StepStruct,
+        wanted: Tensor | None,
+        adapters: AdapterStep | None = None,
+    ) -> Tensor:
         """What the head takes: (n, hidden) bfloat16.
 
         Shapes: residual (tokens, hidden) float32, which is used up; wanted (n,)
@@ -49,22 +65,37 @@ class FusedLayers:
         """
         if wanted is not None and bool((wanted[1:] < wanted[:-1]).any()):
             ascending, order = wanted.sort()  # rows are kept in their places, from the first on
-            return self._run(residual, step, ascending)[order.argsort()]
-        return self._run(residual, step, wanted)
+            return self._run(residual, step, ascending, adapters)[order.argsort()]
+        return self._run(residual, step, wanted, adapters)
 
-    def _run(self, residual: Tensor, step: StepStruct, wanted: Tensor | None) -> Tensor:
+    def _run(
+        self,
+        residual: Tensor,
+        step: StepStruct,
+        wanted: Tensor | None,
+        adapters: AdapterStep | None,
+    ) -> Tensor:
         tokens, hidden = residual.shape
         rows = tokens if wanted is None else len(wanted)
         out = torch.empty(rows, hidden, dtype=torch.bfloat16)
-        needed = self._functions.layers_bytes(self._struct, tokens)
+        added = None
+        if adapters is not None and self._adapters is not None:
+            added = self._adapters.of(adapters, wanted)
+        columns = 0 if added is None else added.struct.columns
+        needed = self._functions.layers_bytes(self._struct, tokens, columns)
         if needed > len(self._work):
             self._work = torch.empty(needed, dtype=torch.uint8)  # kept: new memory is slow
-        self._functions.layers(self._struct, step, residual, wanted, self._work, out)
+        struct = None if added is None else added.struct
+        self._functions.layers(self._struct, step, residual, wanted, struct, self._work, out)
         return out
 
 
-def _struct(layer: DecoderLayer) -> LayerWeightsStruct:
+def _products(layer: DecoderLayer) -> list[ProductLinear]:
     linears = (layer.qkv, layer.output, layer.gate_up, layer.down)
+    return [linear for linear in linears if isinstance(linear, ProductLinear)]
+
+
+def _struct(layer: DecoderLayer) -> LayerWeightsStruct:
     norms = (
         layer.attention_norm,
         layer.mlp_norm,
@@ -73,6 +104,6 @@ def _struct(layer: DecoderLayer) -> LayerWeightsStruct:
     )
     return LayerWeightsStruct(
         ctypes.addressof(layer.attention),
-        *(linear.address for linear in linears if isinstance(linear, ProductLinear)),
+        *(linear.address for linear in _products(layer)),
         *(None if norm is None else norm.data_ptr() for norm in norms),
     )

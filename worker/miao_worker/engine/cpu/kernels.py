@@ -72,7 +72,7 @@ class ProductStruct(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in (
             "in_features", "out_features", "panels", "is_int8", "epilogue")),
-        *((name, ctypes.c_void_p) for name in ("packed", "bias", "scales", "sums")),
+        *((name, ctypes.c_void_p) for name in ("packed", "bias", "scales", "sums", "share")),
     )  # fmt: skip
 
 
@@ -95,6 +95,33 @@ class LayersStruct(ctypes.Structure):
         ("norm_eps", ctypes.c_double),
         ("layers", ctypes.c_void_p),
         ("final_norm", ctypes.c_void_p),
+    )
+
+
+class LowRankStruct(ctypes.Structure):
+    """`LowRank` of adapters.c."""
+
+    _fields_ = (
+        ("columns", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("down", "up", "halves")),
+    )
+
+
+class OwnersStruct(ctypes.Structure):
+    """`Owners` of adapters.c."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("owners", "starts", "rows"))
+
+
+class AdaptersStruct(ctypes.Structure):
+    """`Adapters` of adapters.c."""
+
+    _fields_ = (
+        ("num_adapters", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("weights", ctypes.c_void_p),
+        ("all", OwnersStruct),
+        ("chosen", OwnersStruct),
     )
 
 
@@ -186,9 +213,9 @@ class Kernels:
             struct, x.data_ptr(), out.data_ptr(), rows, _DTYPES[out.dtype], scratch.data_ptr()
         )
 
-    def layers_bytes(self, struct: LayersStruct, tokens: int) -> int:
-        """Working memory that all layers take for so many tokens."""
-        return int(self._library.miao_layers_bytes(ctypes.addressof(struct), tokens))
+    def layers_bytes(self, struct: LayersStruct, tokens: int, columns: int) -> int:
+        """Working memory that all layers take for so many tokens, with columns of adapters."""
+        return int(self._library.miao_layers_bytes(ctypes.addressof(struct), tokens, columns))
 
     def layers(
         self,
@@ -196,6 +223,7 @@ class Kernels:
         step: StepStruct,
         residual: Tensor,
         wanted: Tensor | None,
+        adapters: AdaptersStruct | None,
         work: Tensor,
         out: Tensor,
     ) -> None:
@@ -210,6 +238,7 @@ class Kernels:
             residual.data_ptr(),
             None if wanted is None else wanted.data_ptr(),
             len(out),
+            None if adapters is None else ctypes.addressof(adapters),
             work.data_ptr(),
             out.data_ptr(),
         )
@@ -331,8 +360,8 @@ def _open(path: Path) -> ctypes.CDLL:
         ("miao_product_bytes", [pointer, integer]),
         ("miao_product", [*[pointer] * 3, integer, integer, pointer]),
         ("miao_has_tiles", []),
-        ("miao_layers_bytes", [pointer, integer]),
-        ("miao_layers", [*[pointer] * 4, integer, pointer, pointer]),
+        ("miao_layers_bytes", [pointer, integer, integer]),
+        ("miao_layers", [*[pointer] * 4, integer, *[pointer] * 3]),
         ("miao_row_maxima", [pointer, integer, integer, pointer, pointer]),
         ("miao_round_groups", [pointer, *[integer] * 4, *[pointer] * 3]),
         ("miao_weight_pack", [*[pointer] * 3, *[integer] * 6, pointer]),

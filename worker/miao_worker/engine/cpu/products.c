@@ -18,7 +18,12 @@ typedef struct {
     const float *bias;   /* (panels * 32,) or NULL */
     const float *scales; /* int8: (panels * 32,) */
     const int32_t *sums; /* int8: (panels * 32,) of an output's weights */
+    const void *share;   /* what adapters add in this step (adapters.c), or NULL */
 } Product;
+
+#if defined(__AVX512BF16__)
+#include "adapters.c"
+#endif
 
 /* Where a row of the panels comes from: with a gate, its 16 outputs and the 16 of up. */
 static int64_t source_row(int64_t place, int64_t out, int64_t is_gated) {
@@ -69,6 +74,9 @@ static void finish_block(const Product *p, int64_t panel, float *sums, int rows,
 #pragma omp simd
             for (int i = 0; i < PANEL; i++) y[i] += p->bias[first + i];
         }
+#if defined(__AVX512BF16__)
+        if (p->share) add_share(p->share, panel, y, row + r);
+#endif
         int64_t width = p->out, at = first, count = PANEL;
         if (p->epilogue != PLAIN) {
             width = p->out / 2, at = panel * 16, count = 16;

@@ -43,7 +43,7 @@ class ProductLinear(nn.Module):
         self._functions = functions
         self._out_dtype = out_dtype
         panels = num_panels(rows, gate is not None)
-        order = panel_order(rows, panels, gate is not None)
+        self.order = order = panel_order(rows, panels, gate is not None)
         scales = sums = None
         values = weight.contiguous()
         if is_int8:

@@ -13,7 +13,7 @@ from torch import Tensor
 from miao_worker.engine.adapters.files import Modules
 from miao_worker.engine.adapters.step import Adaptation
 from miao_worker.engine.batch import Batch
-from miao_worker.engine.cpu.adapted_layers import AdaptedLayers
+from miao_worker.engine.cpu.adapted_layers import AdaptedLayers, sites_of
 from miao_worker.engine.cpu.decoder import Decoder
 from miao_worker.engine.cpu.kernels import MAX_ROWS, StepStruct
 from miao_worker.engine.kv_pool import KVPool
@@ -66,7 +66,10 @@ class DecoderRunner:
     def adapt(self, modules: Modules, adaptation: Adaptation, activation: str) -> None:
         """Let the layers look at `adaptation`; raises ModelLoadError where they cannot."""
         layers = self._decoder.layers
-        adapted = AdaptedLayers.of(layers, modules, adaptation, activation)
+        sites = sites_of(modules, len(layers))
+        adapted = AdaptedLayers.of(layers, sites, adaptation, activation)
+        if self._decoder.fused is not None:
+            self._decoder.fused.adapt(sites)
         self._decoder = replace(self._decoder, adapted=adapted)
 
     def erase(self, blocks: Items[int]) -> None:
