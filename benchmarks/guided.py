@@ -2,9 +2,12 @@
 
     python benchmarks/guided.py --rows 1 8 32 --steps 120
 
-`steps`: the bundled model (or --model) in two engines whose steps take turns, one with a
-schema for every row and one without; the lower quartiles, and the difference as a share of the
-guided step. `masks`: a vocabulary of --vocabulary tokens (random words, or those of
+`steps`: a model of models.py, the bundled one by default, in three engines whose steps take
+turns: one without a schema (free), one with a schema for every row, far from max_tokens
+(guided), and one where max_tokens are so near that room for the end is looked at behind
+each token (closing). Who ends is followed by another; steps in which one enters do not
+count. Lower quartiles, and the differences as shares of the slower step.
+`masks`: a vocabulary of --vocabulary tokens (random words, or those of
 --tokenizer) without any model: milliseconds to find the masks of a step, which a model's
 step hides as far as a processor is free meanwhile, and to apply them, which nothing hides.
 """
@@ -22,9 +25,10 @@ from pathlib import Path
 import torch
 from llguidance import LLMatcher
 from machine import describe_machine
+from models import ensure_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from miao_worker.bundled import bundled_model_path
+from miao_worker.bundled import BUNDLED_MODEL_NAME, bundled_model_path
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.engine import Engine
 from miao_worker.engine.guidance.guide import Guide
@@ -33,9 +37,9 @@ from miao_worker.engine.guidance.vocabulary import load_vocabulary
 from miao_worker.engine.sequence import Sequence
 from miao_worker.engine.types import SamplingParams, SequenceRequest
 
+_FAR, _NEAR = 700, 100  # max_tokens
 _SCHEMA = {
     "type": "array",
-    "minItems": 1000,
     "items": {
         "type": "object",
         "properties": {
@@ -48,9 +52,12 @@ _SCHEMA = {
         "additionalProperties": False,
     },
 }
-_GRAMMAR = LLMatcher.grammar_from_json_schema(
-    json.dumps(_SCHEMA), overrides={"whitespace_pattern": "[ ]"}
-)
+
+
+def grammar(min_items: int) -> str:
+    schema = json.dumps(_SCHEMA | {"minItems": min_items})
+    made: str = LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": "[ ]"})
+    return made
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -64,39 +71,68 @@ def quiet(times: list[float]) -> float:
     return statistics.quantiles(times, n=4)[0]
 
 
-def make_engine(model: str, rows: int, threads: int) -> Engine:
-    config = EngineConfig(
-        model, device="cpu", max_sequences=rows, num_threads=threads, cache_bytes=1 << 29
-    )
-    engine = Engine(config)
-    tokenizer = (Path(model) / "tokenizer.json").read_text("utf-8")
-    engine.follow_grammars(tokenizer, [0])
-    return engine
+class Rows:
+    """An engine that always runs so many sequences."""
+
+    def __init__(self, folder: Path, rows: int, threads: int, max_tokens: int, guided: bool):
+        config = EngineConfig(
+            str(folder),
+            device="cpu",
+            max_model_length=1024,
+            max_sequences=rows,
+            num_threads=threads,
+            cache_bytes=1 << 28,
+            explain="off",
+        )
+        self._engine = Engine(config)
+        self._engine.follow_grammars((folder / "tokenizer.json").read_text("utf-8"), [0])
+        self._rows, self._max_tokens = rows, max_tokens
+        self._grammar = grammar(1) if guided else None
+        self._num_added = 0
+        self.times: list[float] = []
+        for _ in range(rows):
+            self._add()
+
+    def step(self) -> None:
+        """Time a step, if all rows decode in it."""
+        started = time.perf_counter()
+        outputs = self._engine.step().outputs
+        passed = time.perf_counter() - started
+        ended = sum(output.finish_reason is not None for output in outputs)
+        assert all(output.error is None for output in outputs), outputs
+        has_all = len(outputs) == self._rows and self._is_settled
+        self._is_settled = len(outputs) == self._rows and not ended
+        if has_all:
+            self.times.append(passed)
+        for _ in range(ended):
+            self._add()
+
+    def _add(self) -> None:
+        seed = self._num_added
+        params = SamplingParams(max_tokens=self._max_tokens, seed=seed, temperature=1.0)
+        request = SequenceRequest(str(seed), (5, 6, 7, 8), params, grammar=self._grammar)
+        self._engine.add(request)
+        self._num_added += 1
+        self._is_settled = False
 
 
-def fill(engine: Engine, rows: int, steps: int, grammar: str | None) -> None:
-    for row in range(rows):
-        params = SamplingParams(max_tokens=steps + 40, seed=row, temperature=1.0)
-        engine.add(SequenceRequest(str(row), (5, 6, 7, 8), params, grammar=grammar))
-    for _ in range(20):  # all have entered, and the first masks are known
-        engine.step()
-
-
-def measure_steps(model: str, rows: int, steps: int, threads: int) -> dict[str, object]:
-    guided, free = (make_engine(model, rows, threads) for _ in range(2))
-    fill(guided, rows, steps, _GRAMMAR)
-    fill(free, rows, steps, None)
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(steps):
-        times[0].append(seconds(guided.step))
-        times[1].append(seconds(free.step))
-    with_schema, without = (quiet(t) * 1e3 for t in times)
-    return {
+def measure_steps(folder: Path, rows: int, steps: int, threads: int) -> dict[str, object]:
+    kinds = {"free": (_FAR, False), "guided": (_FAR, True), "closing": (_NEAR, True)}
+    engines = {kind: Rows(folder, rows, threads, *how) for kind, how in kinds.items()}
+    while min(len(engine.times) for engine in engines.values()) < steps:
+        for engine in engines.values():
+            engine.step()
+    free, guided, closing = (quiet(engine.times) * 1e3 for engine in engines.values())
+    result = {
         "rows": rows,
-        "step_ms": round(with_schema, 3),
-        "step_without_ms": round(without, 3),
-        "share": round(1 - without / with_schema, 3),
+        "free_ms": round(free, 3),
+        "guided_ms": round(guided, 3),
+        "closing_ms": round(closing, 3),
+        "guided_share": round(1 - free / guided, 3),
+        "closing_share": round(1 - guided / closing, 3),
     }
+    print(result, flush=True)
+    return result
 
 
 def measure_masks(tokenizer_json: str, size: int, rows: int, steps: int) -> dict[str, object]:
@@ -106,7 +142,7 @@ def measure_masks(tokenizer_json: str, size: int, rows: int, steps: int) -> dict
     for row in range(rows):
         params = SamplingParams(max_tokens=10**6, seed=row, stop_token_ids=frozenset({0}))
         sequence = Sequence(str(row), params, [1], 1)
-        sequence.guide = Guide(LLMatcher(vocabulary, _GRAMMAR, log_level=0))
+        sequence.guide = Guide(LLMatcher(vocabulary, grammar(1000), log_level=0))
         sequences.append(sequence)
     noise = torch.Generator().manual_seed(1)
     found, applied = [], []
@@ -147,7 +183,7 @@ def random_tokenizer(size: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=str(bundled_model_path()), help="a folder")
+    parser.add_argument("--model", nargs="+", default=[BUNDLED_MODEL_NAME])
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--threads", type=int, default=2)
@@ -158,14 +194,16 @@ def main() -> None:
     given = options.tokenizer
     tokenizer = given.read_text("utf-8") if given else random_tokenizer(options.vocabulary)
     torch.set_num_threads(options.threads)
-    result: dict[str, object] = {"machine": describe_machine(), "model": Path(options.model).name}
-    result["vocabulary"] = options.vocabulary
+    result: dict[str, object] = {"machine": describe_machine(), "vocabulary": options.vocabulary}
     result["load_vocabulary_s"] = round(
         seconds(lambda: load_vocabulary(tokenizer, options.vocabulary, [0])), 3
     )
-    result["steps"] = [
-        measure_steps(options.model, rows, options.steps, options.threads) for rows in options.rows
-    ]
+    for model in options.model:
+        bundled = model == BUNDLED_MODEL_NAME
+        folder = bundled_model_path() if bundled else ensure_model(model)
+        result[f"steps of {model}"] = [
+            measure_steps(folder, rows, options.steps, options.threads) for rows in options.rows
+        ]
     result["masks"] = [
         measure_masks(tokenizer, options.vocabulary, rows, options.steps) for rows in options.rows
     ]
