@@ -71,23 +71,29 @@ def quiet(times: list[float]) -> float:
     return statistics.quantiles(times, n=4)[0]
 
 
-class Rows:
-    """An engine that always runs so many sequences."""
+def make_engine(folder: Path, rows: int, threads: int) -> Engine:
+    config = EngineConfig(
+        str(folder),
+        device="cpu",
+        max_model_length=1024,
+        max_sequences=rows,
+        num_threads=threads,
+        cache_bytes=1 << 28,
+        explain="off",
+    )
+    engine = Engine(config)
+    engine.follow_grammars((folder / "tokenizer.json").read_text("utf-8"), [0])
+    return engine
 
-    def __init__(self, folder: Path, rows: int, threads: int, max_tokens: int, guided: bool):
-        config = EngineConfig(
-            str(folder),
-            device="cpu",
-            max_model_length=1024,
-            max_sequences=rows,
-            num_threads=threads,
-            cache_bytes=1 << 28,
-            explain="off",
-        )
-        self._engine = Engine(config)
-        self._engine.follow_grammars((folder / "tokenizer.json").read_text("utf-8"), [0])
+
+class Rows:
+    """So many sequences at any time in an engine."""
+
+    def __init__(self, engine: Engine, rows: int, max_tokens: int, guided: bool) -> None:
+        self._engine = engine
         self._rows, self._max_tokens = rows, max_tokens
         self._grammar = grammar(1) if guided else None
+        self._running: set[str] = set()
         self._num_added = 0
         self.times: list[float] = []
         for _ in range(rows):
@@ -98,31 +104,41 @@ class Rows:
         started = time.perf_counter()
         outputs = self._engine.step().outputs
         passed = time.perf_counter() - started
-        ended = sum(output.finish_reason is not None for output in outputs)
         assert all(output.error is None for output in outputs), outputs
-        has_all = len(outputs) == self._rows and self._is_settled
-        self._is_settled = len(outputs) == self._rows and not ended
-        if has_all:
+        ended = {output.sequence_id for output in outputs if output.finish_reason is not None}
+        if len(outputs) == self._rows and self._is_settled:
             self.times.append(passed)
-        for _ in range(ended):
+        self._is_settled = len(outputs) == self._rows and not ended
+        self._running -= ended
+        for _ in ended:
             self._add()
 
+    def leave(self) -> None:
+        """Leave the engine empty."""
+        for name in self._running:
+            self._engine.cancel(name)
+        while self._engine.has_unfinished:
+            self._engine.step()
+
     def _add(self) -> None:
-        seed = self._num_added
-        params = SamplingParams(max_tokens=self._max_tokens, seed=seed, temperature=1.0)
-        request = SequenceRequest(str(seed), (5, 6, 7, 8), params, grammar=self._grammar)
-        self._engine.add(request)
+        name = f"{self._rows}-{self._num_added}"
+        params = SamplingParams(self._max_tokens, seed=self._num_added, temperature=1.0)
+        self._engine.add(SequenceRequest(name, (5, 6, 7, 8), params, grammar=self._grammar))
+        self._running.add(name)
         self._num_added += 1
         self._is_settled = False
 
 
-def measure_steps(folder: Path, rows: int, steps: int, threads: int) -> dict[str, object]:
-    kinds = {"free": (_FAR, False), "guided": (_FAR, True), "closing": (_NEAR, True)}
-    engines = {kind: Rows(folder, rows, threads, *how) for kind, how in kinds.items()}
-    while min(len(engine.times) for engine in engines.values()) < steps:
-        for engine in engines.values():
-            engine.step()
-    free, guided, closing = (quiet(engine.times) * 1e3 for engine in engines.values())
+def measure_steps(engines: list[Engine], rows: int, steps: int) -> dict[str, object]:
+    """Free, guided and closing, in this order."""
+    kinds = [(_FAR, False), (_FAR, True), (_NEAR, True)]
+    all_rows = [Rows(engine, rows, *kind) for engine, kind in zip(engines, kinds, strict=True)]
+    while min(len(each.times) for each in all_rows) < steps:
+        for each in all_rows:
+            each.step()
+    for each in all_rows:
+        each.leave()
+    free, guided, closing = (quiet(each.times) * 1e3 for each in all_rows)
     result = {
         "rows": rows,
         "free_ms": round(free, 3),
@@ -201,8 +217,9 @@ def main() -> None:
     for model in options.model:
         bundled = model == BUNDLED_MODEL_NAME
         folder = bundled_model_path() if bundled else ensure_model(model)
+        engines = [make_engine(folder, max(options.rows), options.threads) for _ in range(3)]
         result[f"steps of {model}"] = [
-            measure_steps(folder, rows, options.steps, options.threads) for rows in options.rows
+            measure_steps(engines, rows, options.steps) for rows in options.rows
         ]
     result["masks"] = [
         measure_masks(tokenizer, options.vocabulary, rows, options.steps) for rows in options.rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,17 +10,16 @@ from functools import partial
 from miao.internal.v1.queue_pb2 import Explanation, Job
 from miao.v1 import explain_service_pb2 as rpc
 from miao.v1 import explanation_pb2 as explanation
-from miao.v1 import generation_pb2 as pb
 from miao.v1.understanding_pb2 import TASK_CLASSIFY, TASK_GENERATE, TASK_RERANK
 from miao_queue import records
 from miao_queue.records import Submission
-from miao_service import time_limits
 from miao_service.encoder_tokenization import EncodedInput
 from miao_service.errors import InvalidRequestError, Violation
 from miao_service.models import ModelCatalog, ServedModel
-from miao_service.resolution import PRIORITIES, outside_vocabulary
+from miao_service.resolution import outside_vocabulary
 from miao_service.score_resolution import common_length
 from miao_service.settings import ServiceSettings
+from miao_service.single_submission import single_submission
 
 MAX_TOKENS = 1024  # of input and output together
 MAX_OUTPUT_TOKENS = 64
@@ -148,28 +146,16 @@ class ExplainResolver:
         tenant: str,
         time_remaining: float | None,
     ) -> Inquiry:
-        request_id = request.request_id or secrets.token_urlsafe(16)
-        handling, settings = request.spec.handling, self._settings
-        timeout_ms = time_limits.timeout_ms(settings, handling, time_remaining)
-        name = model.card.name
-        num_tokens = len(job.prompt_token_ids) or len(job.explanation.input.token_ids)
-        submission = Submission(
-            request_id=request_id,
-            model=name,
-            job=job,
-            accepted=pb.Accepted(
-                generation_id=records.generation_id(tenant, request_id),
-                request_id=request_id,
-                model=name,
-                num_prompt_tokens=num_tokens,
-            ),
-            fingerprint=records.fingerprint(request.spec),
-            timeout_ms=timeout_ms,
-            queue_timeout_ms=min(timeout_ms, time_limits.queue_timeout_ms(settings, handling)),
-            retention_seconds=settings.answer_retention_seconds,
-            priority=PRIORITIES[handling.priority],
+        submission = single_submission(
+            self._settings,
+            model,
+            job,
+            request_id=request.request_id,
             tenant=tenant,
-            vocabulary=model.card.vocabulary_digest,
+            handling=request.spec.handling,
+            time_remaining=time_remaining,
+            num_tokens=len(job.prompt_token_ids) or len(job.explanation.input.token_ids),
+            fingerprint=records.fingerprint(request.spec),
         )
         return Inquiry(submission, model, encoded)
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from miao.internal.v1.queue_pb2 import Job, Understanding
-from miao.v1 import generation_pb2 as pb
 from miao.v1 import understanding_pb2 as understanding
 from miao.v1 import understanding_service_pb2 as rpc
 from miao_queue import records
 from miao_queue.records import Submission
-from miao_service import time_limits
 from miao_service.encoder_tokenization import EncodedInput, Text
 from miao_service.errors import InvalidRequestError
 from miao_service.models import ModelCatalog, ServedModel
-from miao_service.resolution import PRIORITIES
 from miao_service.settings import ServiceSettings
+from miao_service.single_submission import single_submission
 
 MAX_TOKENS = 131_072  # of a request
 MAX_RESULT_BYTES = 3 * 1024 * 1024  # below the 4 MiB that gRPC takes by default
@@ -133,31 +130,18 @@ class UnderstandingResolver:
         time_remaining: float | None,
     ) -> Question:
         asked.inputs.extend(each.input for each in inputs)
-        request_id = request.request_id or secrets.token_urlsafe(16)
-        handling, settings = request.handling, self._settings
-        timeout_ms = time_limits.timeout_ms(settings, handling, time_remaining)
-        return Question(
-            Submission(
-                request_id=request_id,
-                model=model.card.name,
-                job=Job(understanding=asked),
-                accepted=pb.Accepted(
-                    generation_id=records.generation_id(tenant, request_id),
-                    request_id=request_id,
-                    model=model.card.name,
-                    num_prompt_tokens=_tokens(inputs),
-                ),
-                fingerprint=records.call_fingerprint(request),
-                timeout_ms=timeout_ms,
-                queue_timeout_ms=min(timeout_ms, time_limits.queue_timeout_ms(settings, handling)),
-                retention_seconds=settings.answer_retention_seconds,
-                priority=PRIORITIES[handling.priority],
-                tenant=tenant,
-                vocabulary=model.card.vocabulary_digest,
-            ),
+        submission = single_submission(
+            self._settings,
             model,
-            inputs,
+            Job(understanding=asked),
+            request_id=request.request_id,
+            tenant=tenant,
+            handling=request.handling,
+            time_remaining=time_remaining,
+            num_tokens=_tokens(inputs),
+            fingerprint=records.call_fingerprint(request),
         )
+        return Question(submission, model, inputs)
 
 
 def _prompt(model: ServedModel, request: rpc.EmbedRequest) -> str:

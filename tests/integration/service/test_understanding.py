@@ -208,6 +208,18 @@ async def test_pairs_are_ranked_and_labelled_by_their_scores(stub: Any, make_wor
     ]
 
 
+async def test_the_best_labels_alone_and_the_models_own_numbers(
+    stub: Any, make_worker: Any
+) -> None:
+    worker = encoder(make_worker, "moods", understanding.TASK_CLASSIFY, labels=["a", "b", "c"])
+    call = stub.Classify(rpc.ClassifyRequest(inputs=[{"text": "x"}], top_k=2, raw_scores=True))
+    claimed = await worker.next()
+    assert records.Job.FromString(claimed.state[b"job"]).understanding.raw_scores
+    finish(worker, claimed, [[-1.5, 2.5, 0.5]])
+    (said,) = (await call).classifications
+    assert [(each.label, each.score) for each in said.labels] == [("b", 2.5), ("c", 0.5)]
+
+
 async def test_a_deadline_ends_what_waits_and_what_no_worker_answers(
     stub: Any, embedder: ScriptedWorker, refused: Any
 ) -> None:

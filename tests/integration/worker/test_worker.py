@@ -19,8 +19,10 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 from transformers import AutoTokenizer
 
+from miao.internal.v1.queue_pb2 import Explanation, ExplanationEntry, ExplanationResult
 from miao.v1 import generation_pb2 as pb
-from miao_queue import keys
+from miao.v1.explanation_pb2 import EXPLAIN_METHOD_INTEGRATED_GRADIENTS as INTEGRATED
+from miao_queue import events, keys
 from miao_queue.records import CancelOutcome, Status
 from miao_queue.telemetry.probes import LIVENESS
 
@@ -173,6 +175,17 @@ def test_a_killed_or_hanging_engine_costs_no_token(
         assert queue.token_ids(generation_id) == expected([9 + i, 8, 7], 400)
 
 
+def explain(queue: Queue) -> str:
+    asked = Explanation(method=INTEGRATED, steps=64, max_tokens=4)
+    return queue.submit([9, 8, 7], job={"explanation": asked})
+
+
+def explanation_of(queue: Queue, generation_id: str) -> ExplanationResult:
+    """The answer in the only entry of its journal."""
+    ((_, fields),) = queue.redis.xrange(keys.journal(generation_id))
+    return ExplanationEntry.FromString(fields[events.FIELD]).result
+
+
 def test_another_worker_takes_over_from_the_journal(
     queue: Queue,
     start_worker: Callable[..., Worker],
@@ -184,16 +197,26 @@ def test_another_worker_takes_over_from_the_journal(
     ids = [queue.submit([9, 8, 7], max_tokens=450), queue.submit([5, 6], max_tokens=450)]
     ids.append(queue.submit([3, 4], max_tokens=450, sampling=sampled))
     queue.wait(ids[0], lambda record: record.tokens > 20)
+    engine = first.engine_pid()
+    os.kill(engine, signal.SIGSTOP)  # so that the explanation is claimed, and not yet there
+    ids.append(explain(queue))
+    queue.wait(ids[3], lambda record: record.status is Status.RUNNING)
     os.kill(first.process.pid, signal.SIGSTOP)  # later it wakes as a zombie
+    os.kill(engine, signal.SIGCONT)
     second = start_worker("--lease-seconds", "1")
     second.wait_ready()
     for generation_id in ids:
         assert queue.wait_finished(generation_id).attempt == 2
     assert queue.token_ids(ids[0]) == expected([9, 8, 7], 450)
     assert queue.token_ids(ids[1]) == expected([5, 6], 450)
-    undisturbed = queue.submit([3, 4], max_tokens=450, sampling=sampled)
-    queue.wait_finished(undisturbed)
-    assert queue.token_ids(ids[2]) == queue.token_ids(undisturbed)
+    undisturbed = [queue.submit([3, 4], max_tokens=450, sampling=sampled), explain(queue)]
+    for generation_id in undisturbed:
+        queue.wait_finished(generation_id)
+    assert queue.token_ids(ids[2]) == queue.token_ids(undisturbed[0])
+    found, expected_shares = explanation_of(queue, ids[3]), explanation_of(queue, undisturbed[1])
+    assert [token.token_id for token in found.output] == expected([9, 8, 7], 4)
+    for mine, theirs in zip(found.attributions, expected_shares.attributions, strict=True):
+        assert list(mine.scores) == pytest.approx(list(theirs.scores), abs=1e-3)
     before = {i: queue.redis.xrange(keys.journal(i)) for i in ids}
     os.kill(first.process.pid, signal.SIGCONT)
     again = queue.submit([1, 2], max_tokens=30)
