@@ -47,7 +47,7 @@ KINDS = ("off", "none", "one", "four", "half")
 def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:  # as the worker has it; read when torch is loaded
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
         os.execv(sys.executable, [sys.executable, *sys.argv])
     options = _arguments()
     bundled = options.model == BUNDLED_MODEL_NAME

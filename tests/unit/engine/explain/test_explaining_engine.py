@@ -267,6 +267,13 @@ class Passes:
         return Found([(1.0, 2.0, 3.0)] * 2, (-1.0, -2.0), [])
 
 
+class Model(str):
+    """Stands for a model whose passes run to their ends."""
+
+    def in_turns(self, passes: Any, seconds: Any) -> Any:
+        return passes
+
+
 class Source:
     """Has a model as soon as a test says so."""
 
@@ -280,7 +287,7 @@ class Source:
 
     def wait(self, seconds: float) -> None:
         self.waits += 1
-        self.model = self.model or "model"
+        self.model = self.model or Model("model")
 
     def release(self) -> None:
         self.releases += 1
@@ -305,7 +312,7 @@ def test_a_slice_ends_with_the_pass_in_which_its_time_is_over_and_then_rests(
     inner: InnerEngine, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Source()
-    source.model = "model"
+    source.model = Model("model")
     passes = Passes(clock, 0.008, [True] * 8 + [False])
     monkeypatch.setattr(explanation_module, "attribute", passes)
     engine = ExplainingEngine(inner, tuple(Method), make, source, clock)
@@ -326,7 +333,7 @@ def test_a_cancelled_graph_is_let_go_of(
     inner: InnerEngine, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Source()
-    source.model = "model"
+    source.model = Model("model")
     passes = Passes(clock, 1.0, [True] * 100)
     monkeypatch.setattr(explanation_module, "attribute", passes)
     engine = ExplainingEngine(inner, tuple(Method), make, source, clock)
@@ -355,7 +362,7 @@ def test_one_graph_is_held_at_a_time(
         return Found([(0.0, 0.0, 0.0)] * 2, (-1.0, -1.0), [])
 
     source = Source()
-    source.model = "model"
+    source.model = Model("model")
     monkeypatch.setattr(explanation_module, "attribute", passes)
     engine = ExplainingEngine(inner, tuple(Method), make, source, clock)
     for name in "abc":

@@ -55,6 +55,8 @@ static inline __attribute__((always_inline)) void dots(const int rows, const bf1
         __m512i w[SPAN_COLUMNS];
         UNROLL for (int c = 0; c < SPAN_COLUMNS; c++)
             w[c] = _mm512_maskz_loadu_epi16(lanes, down + c * in + i);
+        UNROLL for (int c = 0; c < SPAN_COLUMNS; c++) /* the columns that come next */
+            _mm_prefetch((const char *)(down + (SPAN_COLUMNS + c) * in + i), _MM_HINT_T0);
         UNROLL for (int r = 0; r < rows; r++) {
             __m512i v = _mm512_maskz_loadu_epi16(lanes, x[r] + i);
             UNROLL for (int c = 0; c < SPAN_COLUMNS; c++)
@@ -107,11 +109,12 @@ static void add_share(const Share *s, int64_t panel, float *sums, int64_t row) {
     const int32_t *hidden = (const int32_t *)(s->hidden + row * a->columns);
     for (int half = 0; half < 2; half++) {
         const int64_t *places = w->halves + (panel * 2 + half) * 3;
-        const bf16 *up = w->up + places[2] * 32;
+        const bf16 *up = w->up + places[2] * 32, *ahead = up + places[1] * 64;
         __m512 y = _mm512_loadu_ps(sums + half * 16);
         for (int64_t i = 0; i < places[1]; i++) {
             __m512i pair = _mm512_set1_epi32(hidden[places[0] + i]);
             y = _mm512_dpbf16_ps(y, (__m512bh)pair, (__m512bh)_mm512_loadu_si512(up + i * 32));
+            _mm_prefetch((const char *)(ahead + i * 32), _MM_HINT_T1); /* of the next panel */
         }
         _mm512_storeu_ps(sums + half * 16, y);
     }

@@ -73,7 +73,8 @@ class FusedAdapters:
         return StepAdapters(struct, (weights, packed, kept, kept_too))
 
     def _pack(self, adapter: AdapterWeights) -> _Packed:
-        structs, kept = (LowRankStruct * len(self._products))(), []
+        structs = (LowRankStruct * len(self._products))()
+        kept: list[Tensor] = []
         for index, (product, site) in enumerate(self._products):
             tensors = _low_rank(adapter, product, site)
             if tensors is not None:

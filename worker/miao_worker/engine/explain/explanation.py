@@ -99,7 +99,7 @@ class Explanation(ABC):
 
     def begin(self, model: GradientModel) -> None:
         """Make `passes`, which conclude it."""
-        self.passes = self._pass(model)
+        self.passes = model.in_turns(self._pass(model), lambda: self.pass_seconds)
 
     def _pass(self, model: GradientModel) -> Generator[Pass, None, None]:
         request, task = self.request, self.gradient_task()

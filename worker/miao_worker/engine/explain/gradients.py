@@ -10,7 +10,8 @@ integral times (e - b), and the shares add up to what is explained at e, less wh
 it is at b. Gradient x input is the gradient at e times e.
 
 A pass is forward, of some points at once, or back from one of the things that are
-explained. Between the first and the last pass of a set of points their graph is held.
+explained. Between the first and the last pass of a set of points their graph is held. On a
+copy of the weights passes rest in their midst too (`turns.py`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
 from miao_worker.engine.encoder.activation import Activation
+from miao_worker.engine.explain.turns import Turns
 from miao_worker.engine.explain.types import Method
 from miao_worker.engine.memory import free_bytes
 
@@ -143,16 +145,19 @@ class GradientModel:
         model: PreTrainedModel,
         memory_bytes: int,
         attention: str | None = None,
+        turns: Turns | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Take a model, whose weights are left as they are.
 
         memory_bytes: that a graph may take.
         attention: whose gradients are known to transformers, where the model's own is not.
+        turns: that passes take, where nothing else uses the model; None: each runs to its end.
         """
         self._model: Any = model.requires_grad_(False)
         self._memory_bytes = memory_bytes
         self._attention = attention
+        self._turns = turns
         self._clock = clock
         parameters = inspect.signature(model.forward).parameters
         self._takes_types = "token_type_ids" in parameters
@@ -160,6 +165,12 @@ class GradientModel:
         self._neutral: Tensor | None = None
         self._bytes: tuple[float, float] | None = None  # of a graph: by length, by its square
         self._token_seconds = _FAST
+
+    def in_turns(
+        self, passes: Generator[Pass, None, None], seconds: Callable[[], float]
+    ) -> Generator[Pass, None, None]:
+        """These passes, stopped in their midst after so long where that may be."""
+        return passes if self._turns is None else self._turns.of(passes, seconds)
 
     def ends(self, task: GradientTask, method: Method) -> tuple[Tensor, Tensor]:
         """The way's two ends, b and e: (tokens, size) each."""
@@ -188,10 +199,10 @@ class GradientModel:
 
     def forward(self, task: GradientTask, points: Tensor) -> Tensor:
         """What is explained with these embeddings. Shapes: (rows, tokens, size); (rows, count)."""
-        started = self._clock()
+        started = self._busy_seconds()
         values = task.values.of(self._logits(task, points))
         values.detach().cpu()  # the device is done
-        seconds = (self._clock() - started) / (points.shape[0] * points.shape[1])
+        seconds = (self._busy_seconds() - started) / (points.shape[0] * points.shape[1])
         known = self._token_seconds
         self._token_seconds = seconds if known == _FAST else 0.5 * (known + seconds)
         return values
@@ -209,7 +220,7 @@ class GradientModel:
         if task.type_ids and self._takes_types:
             types = torch.tensor(task.type_ids, device=points.device)
             arguments["token_type_ids"] = types.expand(len(points), -1)
-        with self._embedding_as(points), self._differentiable_attention():
+        with self._embedding_as(points), self._differentiable_attention(), self._resting():
             logits: Tensor = self._model(**arguments).logits
         return logits if count is None else logits[:, -count:]
 
@@ -250,6 +261,18 @@ class GradientModel:
             yield
         finally:
             self._model.set_attn_implementation(served)
+
+    @contextmanager
+    def _resting(self) -> Iterator[None]:
+        if self._turns is None:
+            yield
+            return
+        with self._turns.between_products(self._model):
+            yield
+
+    def _busy_seconds(self) -> float:
+        """A clock that stands still while others have their turn."""
+        return self._clock() - (0.0 if self._turns is None else self._turns.rested_seconds)
 
     def _graph_bytes(self, task: GradientTask) -> int:
         """What the graph of one point takes: measured on short ones, and extended."""

@@ -25,6 +25,7 @@ from miao_worker.engine.explain.gradient_sources import (
 from miao_worker.engine.explain.gradients import GradientModel, RefusedError
 from miao_worker.engine.explain.of_label import LabelExplanation
 from miao_worker.engine.explain.of_output import OutputExplanation
+from miao_worker.engine.explain.turns import Turns
 from miao_worker.engine.explain.types import ExplanationRequest, LabelTarget, Method, OutputTarget
 from miao_worker.engine.loader import load_config, load_model
 from miao_worker.engine.memory import free_bytes
@@ -106,4 +107,4 @@ def _copy(config: EngineConfig) -> GradientModel:
     model = load_model(plain, device, attention_for(skeleton.config))
     if config.prune is not None:
         prune_model(model, config.prune)
-    return GradientModel(model, config.explain_bytes)
+    return GradientModel(model, config.explain_bytes, turns=Turns())
