@@ -69,6 +69,7 @@ class GenerateOptions(TypedDict, total=False):
     max_tokens: int | None  # at least 1, or 0 with prompt_logprobs
     max_prompt_tokens: int | None  # None: what the context holds
     truncation: Truncation | str | None  # of a prompt that is longer; None: refuse
+    cache_salt: str | None  # share computed beginnings only where it is equal
     min_tokens: int | None  # before which no stop takes effect
     stop: str | Sequence[str] | None  # texts that end it; not part of the output
     stop_token_ids: Sequence[int] | None
@@ -117,6 +118,7 @@ def submission(
     max_tokens: int | None = None,
     max_prompt_tokens: int | None = None,
     truncation: Truncation | str | None = None,
+    cache_salt: str | None = None,
     min_tokens: int | None = None,
     stop: str | Sequence[str] | None = None,
     stop_token_ids: Sequence[int] | None = None,
@@ -150,7 +152,7 @@ def submission(
     _set(spec, "spec", model=model, max_tokens=max_tokens, min_tokens=min_tokens)
     _set(spec, "spec", ignore_eos=ignore_eos, logprobs=logprobs)
     _set(spec, "spec", n=n, best_of=best_of, echo=echo, prompt_logprobs=prompt_logprobs)
-    _set(spec, "spec", max_prompt_tokens=max_prompt_tokens)
+    _set(spec, "spec", max_prompt_tokens=max_prompt_tokens, cache_salt=cache_salt)
     if truncation is not None:
         spec.truncation = TRUNCATIONS[choice(Truncation, truncation, "spec.truncation")]
     if ranking is not None:

@@ -165,6 +165,12 @@ def _weight(value: object, path: str) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def _truth(value: object, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise PoliciesError(f"{path} must be true or false, not {value!r}")
+    return value
+
+
 def _priorities(value: object, path: str) -> tuple[str, ...]:
     known = ", ".join(keys.PRIORITIES)
     if not isinstance(value, list) or not value or not set(map(str, value)) <= set(keys.PRIORITIES):
@@ -180,4 +186,5 @@ _READERS: Mapping[str, Callable[[object, str], Any]] = {
     "request_tokens": _count,
     "priorities": _priorities,
     "weight": _weight,
+    "share_prefix_cache": _truth,
 }

@@ -79,6 +79,8 @@ class Resolver:
             job.bad_token_ids.add(ids=token_ids)
         job.guide = await self._guide(model, spec, answer_form)
         job.answer_form.MergeFrom(answer_form)
+        if spec.cache_salt:
+            job.cache_scope = records.cache_scope(tenant, spec.cache_salt)
         timeout_ms = time_limits.timeout_ms(self._settings, spec, time_remaining)
         return Submission(
             request_id=request_id,

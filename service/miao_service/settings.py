@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from miao_queue.audit import KEPT
 from miao_queue.durability import Durability, Safety
 from miao_queue.telemetry.exposition import MetricsListenError, parse_listen
 from miao_queue.telemetry.logs import FORMS, LEVELS, LogSettings
@@ -104,7 +105,7 @@ class ServiceSettings:
         0.0, "MIAO_MAX_CONNECTION_AGE_SECONDS", "ask clients to reconnect after this; 0: never"
     )
     audit_entries: int = _setting(
-        100_000, "MIAO_AUDIT_ENTRIES", "how many audit records are kept, of all fronts; 0: none"
+        KEPT, "MIAO_AUDIT_ENTRIES", "how many audit records are kept, of all fronts; 0: none"
     )
     usage_retention_days: int = _setting(
         35,

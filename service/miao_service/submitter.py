@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from redis.exceptions import RedisError
 
 from miao.v1 import generation_pb2 as pb
+from miao_queue import records
 from miao_queue.durability import NotDurableError
 from miao_queue.records import Submission, SubmitOutcome
 from miao_queue.store import Admission, GenerationStore
@@ -108,6 +109,8 @@ class Submitter:
             began = time.perf_counter()
             about = {"gen_ai.request.model": submission.model, "miao.tenant": submission.tenant}
             submission.job.traceparent = traces.active().here()
+            if not (limits.share_prefix_cache or submission.job.cache_scope):
+                submission.job.cache_scope = records.cache_scope(submission.tenant)
             try:
                 with traces.active().phase("submit", about) as span:
                     span.note({"miao.generation": submission.generation_id})

@@ -145,6 +145,7 @@ SPEC = Fields(
         "bad_token_ids": Repeated(0, _MAX_BAD_WORDS, Fields({"ids": Repeated(1, 128)})),
         "truncation": Known(pb.Truncation),
         "max_prompt_tokens": AtLeast(1),
+        "cache_salt": Characters(0, 256),
         "tool_choice": TOOL_CHOICE,
     },
     one_of=frozenset({"input"}),

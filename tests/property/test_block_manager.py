@@ -17,6 +17,11 @@ NUM_BLOCKS = 9
 tokens = st.lists(st.integers(0, 1), min_size=1, max_size=14)
 
 
+def prefix_of(sequence: Sequence, index: int) -> tuple[object, ...]:
+    """What a block must hold: whose it is, and all tokens up to its end."""
+    return (sequence.cache_scope, *sequence.token_ids[: (index + 1) * BLOCK_SIZE])
+
+
 class BlockManagerMachine(RuleBasedStateMachine):
     """Holds what each block should contain and compares."""
 
@@ -26,11 +31,13 @@ class BlockManagerMachine(RuleBasedStateMachine):
         super().__init__()
         self.blocks = BlockManager(NUM_BLOCKS, BLOCK_SIZE)
         self.sequences: list[Sequence] = []
-        self.content: dict[int, tuple[int, ...]] = {}  # the prefix that ends with the block
+        self.content: dict[int, tuple[object, ...]] = {}  # the prefix that ends with the block
 
-    @rule(target=held, token_ids=tokens, reserve=st.integers(0, 3))
-    def admit(self, token_ids, reserve):
-        sequence = Sequence("s", SamplingParams(1, 0), token_ids, len(token_ids))
+    @rule(
+        target=held, token_ids=tokens, reserve=st.integers(0, 3), scope=st.sampled_from((b"", b"a"))
+    )
+    def admit(self, token_ids, reserve, scope):
+        sequence = Sequence("s", SamplingParams(1, 0), token_ids, len(token_ids), cache_scope=scope)
         free_before = self.blocks.num_free_blocks
         if not self.blocks.admit(sequence, reserve):
             assert self.blocks.num_free_blocks == free_before
@@ -39,7 +46,7 @@ class BlockManagerMachine(RuleBasedStateMachine):
         assert self.blocks.num_free_blocks >= reserve
         assert sequence.num_computed_tokens < sequence.num_tokens
         for index in range(sequence.num_computed_tokens // BLOCK_SIZE):
-            prefix = tuple(token_ids[: (index + 1) * BLOCK_SIZE])
+            prefix = prefix_of(sequence, index)
             assert self.content[sequence.block_table[index]] == prefix
         for block in sequence.block_table[sequence.num_computed_tokens // BLOCK_SIZE :]:
             self.content.pop(block, None)
@@ -51,7 +58,7 @@ class BlockManagerMachine(RuleBasedStateMachine):
         if sequence not in self.sequences:
             return
         for index in range(sequence.num_tokens // BLOCK_SIZE):
-            prefix = tuple(sequence.token_ids[: (index + 1) * BLOCK_SIZE])
+            prefix = prefix_of(sequence, index)
             block = sequence.block_table[index]
             assert self.content.setdefault(block, prefix) == prefix
         self.blocks.publish(sequence, sequence.num_tokens)
@@ -125,8 +132,7 @@ class BlockManagerMachine(RuleBasedStateMachine):
             assert len(sequence.block_table) == self.blocks.blocks_for(sequence.num_tokens)
             for index, block in enumerate(sequence.block_table):
                 if holders[block] > 1:
-                    prefix = tuple(sequence.token_ids[: (index + 1) * BLOCK_SIZE])
-                    assert self.content[block] == prefix
+                    assert self.content[block] == prefix_of(sequence, index)
 
 
 TestBlockManager = BlockManagerMachine.TestCase

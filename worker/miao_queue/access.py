@@ -49,12 +49,16 @@ class User:
     commands: tuple[str, ...]
     patterns: tuple[str, ...]
     channels: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()  # patterns of what it may read alone
+    writes: tuple[str, ...] = ()  # patterns of what it may write and not read
 
     def line(self) -> str:
         """The user's line in a file of ACLs, which has to be given its password."""
         rules = [
             *("user", self.name, "on", f"#{self.name.upper()}_SHA256", "resetkeys"),
             *(f"~{pattern}" for pattern in self.patterns),
+            *(f"%R~{pattern}" for pattern in self.reads),
+            *(f"%W~{pattern}" for pattern in self.writes),
             "resetchannels",
             *(f"&{channel}" for channel in self.channels),
             "-@all",
@@ -79,12 +83,29 @@ USERS = (
     ),
     User(
         "miao-keys",
-        "`miao keys`; it sees nothing but API keys",
+        "`miao keys`; it sees nothing but API keys, and writes what it does into the audit",
         (
-            *(*_CONNECTING, *_SCRIPTS, "multi", "exec", "hset", "hsetnx", "hgetall", "exists"),
-            *("sadd", "srem", "smembers", "pttl", "pexpire", "pexpireat"),
+            *(*_CONNECTING, *_SCRIPTS, "multi", "exec", "hset", "hsetnx", "hget", "hgetall"),
+            *("exists", "sadd", "srem", "smembers", "pttl", "pexpire", "pexpireat", "xadd"),
         ),
         (keys.API_KEYS, keys.api_key("*")),
+        writes=(keys.AUDIT,),
+    ),
+    User(
+        "miao-operator",
+        "`rq info`, `rq suspend` and `rq resume`; it sees jobs by their ids, and nothing in them",
+        (
+            *(*_CONNECTING, "multi", "exec", "info", "exists", "expire", "type", "get", "set"),
+            *("del", "ttl", "hget", "hmget", "hgetall", "hset", "llen", "lrange", "scard"),
+            *("smembers", "srem", "zcard", "zcount", "zrange", "zrangebyscore", "zrem"),
+            *("zremrangebyscore", "zscore"),
+        ),
+        # `rq info` tidies RQ's registries before it shows them.
+        (
+            *("rq:suspended", "rq:workers", "rq:workers:*", "rq:finished:*", "rq:wip:*"),
+            *("rq:failed:*", "rq:deferred:*", "rq:ready:*"),
+        ),
+        reads=("rq:*",),
     ),
     User(
         "miao-scaler",

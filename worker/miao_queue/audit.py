@@ -15,17 +15,20 @@ from redis.asyncio import Redis
 
 from miao_queue import keys
 
+CREATE_API_KEY, REVOKE_API_KEY = "CreateApiKey", "RevokeApiKey"  # of `miao keys`
+KEPT = 100_000  # records, where nothing else is said
+
 _MOST_WAITING = 10_000
 _BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """One call.
+    """One call, or one use of `miao keys`.
 
-    action: the method's name.
+    action: the method's name, or one of those above.
     outcome: "OK", or the reason of the refusal.
-    target: the generation that it was about; empty where it was about none.
+    target: the generation or API key that it was about; empty where it was about none.
     """
 
     time_ms: int
@@ -34,6 +37,17 @@ class AuditRecord:
     action: str
     outcome: str
     target: str = ""
+
+    def fields(self) -> dict[Any, Any]:
+        """As an entry of the stream."""
+        return {
+            "t": self.time_ms,
+            "tenant": self.tenant,
+            "credential": self.credential,
+            "action": self.action,
+            "outcome": self.outcome,
+            "target": self.target,
+        }
 
 
 class Audit:
@@ -61,15 +75,8 @@ class Audit:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             pipeline = self._redis.pipeline(transaction=False)
             for record in batch:
-                fields = {
-                    "t": record.time_ms,
-                    "tenant": record.tenant,
-                    "credential": record.credential,
-                    "action": record.action,
-                    "outcome": record.outcome,
-                    "target": record.target,
-                }
-                pipeline.xadd(keys.AUDIT, fields, maxlen=self._max_entries, approximate=True)
+                kept = self._max_entries
+                pipeline.xadd(keys.AUDIT, record.fields(), maxlen=kept, approximate=True)
             try:
                 await pipeline.execute()
             except BaseException:

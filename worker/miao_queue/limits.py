@@ -34,6 +34,8 @@ class Limits:
     request_tokens: prompt and the most that is said to it, all answers together.
     priorities: those that its requests may have.
     weight: its share of what is served, relative to the others'.
+    share_prefix_cache: whether what workers have computed of its prompts may save time
+        for other tenants, and theirs for it.
     """
 
     requests_per_minute: int | None = None
@@ -43,6 +45,7 @@ class Limits:
     request_tokens: int | None = None
     priorities: tuple[str, ...] = keys.PRIORITIES
     weight: float = 1.0
+    share_prefix_cache: bool = True
 
 
 UNLIMITED = Limits()

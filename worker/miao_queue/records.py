@@ -193,6 +193,11 @@ def generation_id(tenant: str, request_id: str) -> str:
     return base64.b32encode(digest)[:26].decode().lower()
 
 
+def cache_scope(tenant: str, salt: str = "") -> bytes:
+    """Who may find what was computed of a prompt: its tenant, by this salt."""
+    return hashlib.blake2b(f"{tenant}\0{salt}".encode(), digest_size=16, person=b"scope").digest()
+
+
 def fingerprint(spec: Message) -> str:
     """Equal for equal specs of one kind in this version of the contract."""
     kind = b"" if isinstance(spec, pb.GenerationSpec) else spec.DESCRIPTOR.full_name.encode()

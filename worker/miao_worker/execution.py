@@ -68,6 +68,7 @@ class Execution(Attempt[Answer]):
             adapter=self._adapter,
             tenant=self.claim.record.tenant,
             weight=self.claim.record.weight,
+            cache_scope=job.cache_scope,
             sampling=SamplingParams(
                 max_tokens=job.max_tokens,
                 seed=answer.seed,

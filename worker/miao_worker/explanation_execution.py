@@ -66,6 +66,7 @@ class ExplanationExecution(SingleAnswerAttempt[ExplanationOutput]):
                 positions=tuple(asked.positions),
                 is_whole=asked.whole_output,
                 adapter=self._adapter,
+                cache_scope=job.cache_scope,
             )
         return ExplanationRequest(
             answer.sequence_id, token_ids, places, METHODS[asked.method], target, asked.steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from miao_client.gateway import sampling
+from miao_client.gateway import sampling, truncation
 from miao_client.gateway.fields import Fields
 from miao_client.prompts import Message
 from miao_client.tools import Tool, ToolCall, ToolChoice
@@ -33,6 +33,7 @@ def read(fields: Fields) -> ChatRequest:
     messages = _messages(fields)
     options = sampling.options(fields)
     options |= _length(fields) | _tools(fields) | _thinking(fields)
+    options |= truncation.options(fields, options.get("max_tokens"))
     logprobs = bool(fields.boolean("logprobs"))
     top = fields.integer("top_logprobs")
     if top is not None and not logprobs:
@@ -54,6 +55,10 @@ def _say_what_is_so_anyway(fields: Fields) -> None:
     fields.only("service_tier", "auto", "default", why="is not supported; see priority")
     fields.only("modalities", ["text"], why='must be ["text"]')
     fields.only("verbosity", "medium", why="is not supported")
+    fields.only("add_generation_prompt", True, why="cannot be false: the model answers")
+    fields.only("continue_final_message", False, why="cannot be true")
+    fields.only("add_special_tokens", False, why="cannot be true: the template says all")
+    fields.only("include_reasoning", True, why="cannot be false")
 
 
 def _length(fields: Fields) -> dict[str, Any]:

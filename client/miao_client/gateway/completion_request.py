@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from miao_client.gateway import sampling
+from miao_client.gateway import sampling, truncation
 from miao_client.gateway.fields import Fields
+from miao_client.options import Ranking
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's own for this call
 MOST_PROMPTS = 128
@@ -34,6 +35,7 @@ def read(fields: Fields) -> CompletionRequest:
     options = sampling.options(fields)
     most = fields.integer("max_tokens")
     options["max_tokens"] = DEFAULT_MAX_TOKENS if most is None else most
+    options |= truncation.options(fields, options["max_tokens"])
     stream = bool(fields.boolean("stream"))
     best_of = fields.integer("best_of")
     num_answers = options.get("n", 1)
@@ -41,6 +43,8 @@ def read(fields: Fields) -> CompletionRequest:
         if stream:
             raise fields.wrong("best_of", "must equal n in a stream")
         options["best_of"] = best_of
+    if (ranking := fields.choice("ranking", list(Ranking))) is not None:
+        options["ranking"] = ranking
     logprobs = fields.integer("logprobs")
     echo = bool(fields.boolean("echo"))
     if echo:
@@ -52,6 +56,7 @@ def read(fields: Fields) -> CompletionRequest:
     if (form := sampling.response_format(fields)) is not None:
         options["response_format"] = form
     fields.only("suffix", "", why="is not supported")
+    fields.only("add_special_tokens", True, why="cannot be false: send token ids instead")
     include_usage = sampling.include_usage(fields, stream)
     fields.finish()
     return CompletionRequest(

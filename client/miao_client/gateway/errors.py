@@ -111,6 +111,8 @@ class Refusal(Exception):  # noqa: N818  # reads as what the gateway does
 _OWN_NAMES = (
     (r"spec\.sampling\.", ""),
     (r"spec\.chat\.messages", "messages"),
+    (r"^spec\.chat$", "messages"),
+    (r"^spec\.token_ids$", "prompt"),
     (r"spec\.chat\.enable_thinking", "chat_template_kwargs.enable_thinking"),
     (r"spec\.tools\[(\d+)\]\.parameters_json_schema", r"tools[\1].function.parameters"),
     (r"spec\.tools\[(\d+)\]\.", r"tools[\1].function."),

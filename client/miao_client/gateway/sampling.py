@@ -13,6 +13,20 @@ _NUMBERS = ("top_p", "temperature", "presence_penalty", "frequency_penalty")
 _MORE_NUMBERS = ("min_p", "repetition_penalty", "timeout", "queue_timeout")
 _MORE_INTEGERS = ("top_k", "min_tokens")
 
+# Who asks is known by the credential, and beginnings are cached anyway: no answer changes.
+_ABOUT_THE_CALLER = ("user", "safety_identifier", "prompt_cache_key")
+
+# Of vLLM: what may say what holds here, and nothing else.
+_SO_ANYWAY = (
+    ("use_beam_search", False, "cannot be true: see best_of"),
+    ("length_penalty", 1, "can only be 1: there is no beam search"),
+    ("include_stop_str_in_output", False, "cannot be true: stop texts are not shown"),
+    ("skip_special_tokens", True, "cannot be false: special tokens are not shown"),
+    ("spaces_between_special_tokens", True, "cannot be false"),
+    ("return_token_ids", False, "cannot be true"),
+    ("return_tokens_as_token_ids", False, "cannot be true"),
+)
+
 
 def options(fields: Fields) -> dict[str, Any]:
     """What a request says of its drawing, its length and its handling."""
@@ -26,7 +40,13 @@ def options(fields: Fields) -> dict[str, Any]:
     found["stop"] = _stop(fields)
     found["stop_token_ids"] = token_ids(fields, "stop_token_ids")
     found["logit_bias"] = _bias(fields)
-    fields.text("user")  # who asks is known by the credential; this changes no answer
+    found["bad_words"] = _texts(fields, "bad_words")
+    found["bad_token_ids"] = _sequences(fields, "bad_token_ids")
+    found["cache_salt"] = fields.text("cache_salt")
+    for name in _ABOUT_THE_CALLER:
+        fields.text(name)
+    for name, said, why in _SO_ANYWAY:
+        fields.only(name, said, why=why)
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -75,6 +95,20 @@ def _stop(fields: Fields) -> list[str] | None:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise fields.wrong("stop", "must be a string or an array of strings")
     return texts
+
+
+def _texts(fields: Fields, name: str) -> list[str] | None:
+    texts = fields.array(name)
+    if texts is not None and not all(isinstance(text, str) for text in texts):
+        raise fields.wrong(name, "must be an array of strings")
+    return texts
+
+
+def _sequences(fields: Fields, name: str) -> list[list[int]] | None:
+    sequences = fields.array(name)
+    if sequences is not None and not all(map(is_token_ids, sequences)):
+        raise fields.wrong(name, "must be an array of arrays of token ids")
+    return sequences
 
 
 def _bias(fields: Fields) -> Mapping[int, float] | None:

@@ -20,6 +20,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from miao_queue import keys, scripts
+from miao_queue.audit import CREATE_API_KEY, REVOKE_API_KEY, AuditRecord
 from miao_queue.key_ring import KeyRing
 from miao_service.auth.identity import Scope
 
@@ -79,9 +80,14 @@ def is_genuine(key: ApiKey, secret: str, peppers: KeyRing) -> bool:
 
 
 class ApiKeyStore:
-    """The API keys in Redis."""
+    """The API keys in Redis. That one was made or revoked is in the audit, in the same step."""
 
-    def __init__(self, connection: Redis, peppers: KeyRing) -> None:
+    def __init__(
+        self, connection: Redis, peppers: KeyRing, by: str = "", audit_entries: int = 0
+    ) -> None:
+        """`by`: who makes and revokes, for the audit, which keeps so many entries; 0: none."""
+        self._by = by
+        self._audit_entries = audit_entries
         self._redis: Any = connection  # its annotations mix what both kinds of client return
         self._peppers = peppers
         self._use = scripts.load_async(connection, "use_api_key")
@@ -125,6 +131,10 @@ class ApiKeyStore:
         if expires_ms:
             pipeline.pexpireat(keys.api_key(draft.key_id), expires_ms + 1000 * REMEMBER_SECONDS)
         pipeline.sadd(keys.API_KEYS, draft.key_id)
+        if self._audit_entries:
+            made = AuditRecord(now_ms, tenant, self._by, CREATE_API_KEY, "OK", draft.key_id)
+            kept = self._audit_entries
+            pipeline.xadd(keys.AUDIT, made.fields(), maxlen=kept, approximate=True)
         await pipeline.execute()
         return draft, f"{PREFIX}{draft.key_id}_{secret}"
 
@@ -149,8 +159,9 @@ class ApiKeyStore:
 
     async def revoke(self, key_id: str) -> bool:
         """End a key for good; False if there is none of this id."""
-        words = [_now_ms(), 1000 * REMEMBER_SECONDS]
-        return bool(await self._revoke(keys=[keys.api_key(key_id)], args=words))
+        words = [_now_ms(), 1000 * REMEMBER_SECONDS, self._audit_entries]
+        names = [self._by, REVOKE_API_KEY, key_id]
+        return bool(await self._revoke(keys=[keys.api_key(key_id)], args=[*words, *names]))
 
     async def note_use(self, key_id: str) -> None:
         """Keep that the key was used now."""

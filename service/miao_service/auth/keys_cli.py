@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from miao_queue.audit import KEPT
 from miao_queue.connection import RedisUrlError, connect_async, redact_url
 from miao_queue.key_ring import KeyRing, KeyRingError, new_line
 from miao_service.auth.api_keys import ApiKey, ApiKeyStore
@@ -49,7 +50,10 @@ def _peppers(arguments: argparse.Namespace) -> KeyRing:
 async def _run(arguments: argparse.Namespace, peppers: KeyRing) -> int:
     connection = connect_async(arguments.redis_url)
     try:
-        return await _COMMANDS[arguments.command](ApiKeyStore(connection, peppers), arguments)
+        user = connection.get_connection_kwargs().get("username") or "default"
+        kept = getattr(arguments, "audit_entries", 0)
+        store = ApiKeyStore(connection, peppers, f"redis:{user}", kept)
+        return await _COMMANDS[arguments.command](store, arguments)
     finally:
         await connection.aclose()
 
@@ -154,12 +158,15 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--label", type=_label, default="", help="for those who read the list")
     create.add_argument("--json", action="store_true", help="print JSON")
 
+    _audit_option(create)
+
     listing = _command(commands, "list", "list keys, without their secrets")
     listing.add_argument("--tenant", type=_tenant, help="those of one tenant")
     listing.add_argument("--json", action="store_true", help="print JSON")
 
     revoke = _command(commands, "revoke", "end a key for good")
     revoke.add_argument("id", help="the key's id, or the key itself")
+    _audit_option(revoke)
 
     pepper = commands.add_parser("new-pepper", help="print a line for the file of peppers")
     pepper.add_argument("id", help="what to call it, such as p1")
@@ -172,6 +179,16 @@ def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
         "--redis-url", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
     )
     return parser
+
+
+def _audit_option(parser: argparse.ArgumentParser) -> None:
+    """What changes keys is in the audit, which is as long as fronts keep it."""
+    parser.add_argument(
+        "--audit-entries",
+        type=int,
+        default=os.environ.get("MIAO_AUDIT_ENTRIES", KEPT),
+        help="how many audit records are kept; 0: none [MIAO_AUDIT_ENTRIES]",
+    )
 
 
 def _tenant(text: str) -> str:

@@ -98,6 +98,11 @@ async def test_every_field_arrives(miao_service: FakeService, client: openai.Asy
             "timeout": 30,
             "queue_timeout": 2.5,
             "chat_template_kwargs": {"enable_thinking": False},
+            "bad_words": ["x", " y"],
+            "bad_token_ids": [[3, 4], [5]],
+            "truncate_prompt_tokens": 900,
+            "cache_salt": "of somebody",
+            "skip_special_tokens": True,
         },
     )
     (request,) = miao_service.requests("Generate")
@@ -110,6 +115,9 @@ async def test_every_field_arrives(miao_service: FakeService, client: openai.Asy
     assert (spec.timeout.seconds, spec.queue_timeout.nanos) == (30, 500_000_000)
     assert spec.chat.HasField("enable_thinking")
     assert json.loads(spec.response_format.json_schema) == {"type": "object"}
+    assert [list(each.ids) for each in spec.bad_token_ids] == [[3, 4], [5]]
+    assert (list(spec.bad_words), spec.cache_salt) == (["x", " y"], "of somebody")
+    assert (spec.truncation, spec.max_prompt_tokens) == (pb.TRUNCATION_KEEP_END, 900)
     sampling = spec.sampling
     assert (sampling.temperature, sampling.seed, sampling.top_k) == (0.5, 7, 4)
     assert sampling.top_p == pytest.approx(0.9)

@@ -6,6 +6,7 @@ import httpx2
 import openai
 import pytest
 
+from miao.v1 import generation_pb2 as pb
 from miao_client.testing import Fail, FakeService, Say
 
 
@@ -28,12 +29,26 @@ async def test_token_ids_echo_and_the_best_of_some(
 ) -> None:
     miao_service.will_say("b")
     await client.completions.create(
-        model="fake", prompt=[5, 6], echo=True, logprobs=1, max_tokens=0, best_of=3, n=2
+        model="fake",
+        prompt=[5, 6],
+        echo=True,
+        logprobs=1,
+        max_tokens=0,
+        best_of=3,
+        n=2,
+        extra_body={
+            "ranking": "total_logprob",
+            "truncate_prompt_tokens": -1,
+            "truncation_side": "right",
+        },
     )
     spec = miao_service.requests("Generate")[0].spec
     assert list(spec.token_ids.ids) == [5, 6]
     assert (spec.echo, spec.prompt_logprobs, spec.logprobs) == (True, 1, 1)
     assert (spec.max_tokens, spec.best_of, spec.n) == (0, 3, 2)
+    assert spec.ranking == pb.RANKING_TOTAL_LOGPROB
+    assert spec.truncation == pb.TRUNCATION_KEEP_BEGINNING
+    assert not spec.HasField("max_prompt_tokens")
     assert spec.HasField("max_tokens")
 
 

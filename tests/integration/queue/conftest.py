@@ -1,13 +1,16 @@
-"""A clock that a test moves: what the scripts take for Redis's time."""
+"""A clock that a test moves, which the scripts take for Redis's time, and what goes by it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from redis import Redis
 
-from miao_queue import scripts
+from miao_queue import connection, scripts
+from miao_queue.claims import ClaimStore
+from miao_queue.store import GenerationStore
 
 _OFFSET = "test:offset-ms"
 
@@ -37,3 +40,23 @@ def let_pass(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[float
             client.incrby(_OFFSET, int(seconds * 1000))
 
     return let_pass
+
+
+@pytest.fixture
+async def store(redis_url: str, let_pass: Any) -> AsyncIterator[GenerationStore]:
+    """A front's side."""
+    client = connection.connect_async(redis_url)
+    yield GenerationStore(client, "front-1")
+    await client.aclose()
+
+
+@pytest.fixture
+def database(redis_url: str) -> Any:
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def claims(database: Any, let_pass: Any) -> ClaimStore:
+    """A worker's side."""
+    return ClaimStore(database, "w", 3_600_000)

@@ -7,40 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from miao.internal.v1.queue_pb2 import Job
-from miao.v1 import generation_pb2 as pb
-from miao_queue import connection, events, keys
-from miao_queue.claims import Append, Claim, ClaimStore, Entry, QueueSource, StaleJob
-from miao_queue.limits import Limits
-from miao_queue.records import Submission, finished_message
-from miao_queue.store import Admission, GenerationStore
+from miao_queue import keys
+from miao_queue.claims import Claim, ClaimStore, StaleJob
+from miao_queue.store import GenerationStore
 
-QUEUES = [QueueSource(name, "m") for name in keys.queue_names("m")]
-LONG = 10**9  # seconds: a moved clock makes nothing late
-
-
-@pytest.fixture
-async def store(redis_url: str, let_pass: Any) -> AsyncIterator[GenerationStore]:
-    client = connection.connect_async(redis_url)
-    yield GenerationStore(client, "front-1")
-    await client.aclose()
-
-
-@pytest.fixture
-def database(redis_url: str) -> Any:
-    with Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def claims(database: Any, let_pass: Any) -> ClaimStore:
-    return ClaimStore(database, "w", 3_600_000)
+from .calls import LONG, QUEUES, admission, end, say, submission
 
 
 class Caller:
@@ -52,22 +29,16 @@ class Caller:
 
     async def ask(self, name: str, priority: str = "normal", weight: float = 1.0) -> str:
         """`name` begins with the tenant's: "a:1"."""
-        submission = Submission(
-            request_id=name.replace(":", "-"),
-            model="m",
-            job=Job(prompt_token_ids=[1] * 10, max_tokens=5),
-            accepted=pb.Accepted(num_prompt_tokens=10),
-            fingerprint="f",
+        asked = submission(
+            name.replace(":", "-"),
+            tenant=name.partition(":")[0],
+            prompt_tokens=10,
+            max_tokens=5,
             timeout_ms=LONG,
             queue_timeout_ms=LONG,
-            retention_seconds=60,
             priority=priority,
-            tenant=name.partition(":")[0],
         )
-        admission = Admission(
-            10_000, require_worker=False, limits=Limits(weight=weight), within_seconds=LONG
-        )
-        result = await self._store.submit(submission, admission)
+        result = await self._store.submit(asked, admission(weight=weight))
         self.names[result.generation_id] = name
         return result.generation_id
 
@@ -119,9 +90,7 @@ async def test_output_counts_for_its_tenant(caller: Caller, claims: ClaimStore) 
     first = claims.claim(QUEUES, "talks")
     assert isinstance(first, Claim)
     tenant = first.record.tenant
-    message = pb.Tokens(token_ids=range(15), text_lengths=[0] * 15)
-    payload = events.tokens(15, 1, message, 0)
-    claims.append([Append(first.record.generation_id, "talks", Entry(0, 15, payload))])
+    say(claims, first, 15)
     claims.renew([first])
     claims.renew([first])  # counted once: 30 virtual tokens, as three prompts
     others = [str(caller.next(claims))[0] for _ in range(4)]
@@ -258,10 +227,7 @@ async def test_an_end_is_charged_too(caller: Caller, claims: ClaimStore, databas
     await caller.ask("a:0")
     claim = claims.claim(QUEUES, "o")
     assert isinstance(claim, Claim)
-    message = pb.Tokens(token_ids=range(5), text_lengths=[0] * 5)
-    payload = events.tokens(5, 1, message, 0)
-    claims.append([Append(claim.record.generation_id, "o", Entry(0, 5, payload))])
-    finished = finished_message(claim.record, pb.FINISH_REASON_LENGTH, claim.now_ms)
+    say(claims, claim, 5)
     for _ in range(2):
-        claims.finish(claim, 5, b"", finished.SerializeToString(), 60)
+        end(claims, claim, 5)
     assert database.zscore(keys.served("m"), "a") == 10 + 2 * 5

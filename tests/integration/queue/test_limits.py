@@ -5,64 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from redis import Redis
 
 from miao.internal.v1.queue_pb2 import Job, ModelCard
 from miao.v1 import generation_pb2 as pb
-from miao_queue import connection, events, keys
+from miao_queue import keys
 from miao_queue.cards import Presence
-from miao_queue.claims import Append, Claim, ClaimStore, Entry, QueueSource
+from miao_queue.claims import Claim, ClaimStore
 from miao_queue.limits import Limit, LimitReached, Limits
-from miao_queue.records import Submission, SubmitOutcome, finished_message
+from miao_queue.records import SubmitOutcome
 from miao_queue.store import Admission, GenerationStore, Submitted
 
-QUEUES = [QueueSource(name, "m") for name in keys.queue_names("m")]
-LONG = 10**9  # seconds: a moved clock makes nothing late
-
-
-@pytest.fixture
-async def store(redis_url: str, let_pass: Any) -> AsyncIterator[GenerationStore]:
-    client = connection.connect_async(redis_url)
-    yield GenerationStore(client, "front-1")
-    await client.aclose()
-
-
-@pytest.fixture
-def database(redis_url: str) -> Any:
-    with Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def claims(database: Any, let_pass: Any) -> ClaimStore:
-    return ClaimStore(database, "w", 3_600_000)
-
-
-def submission(request_id: str, tenant: str = "acme", **changes: Any) -> Submission:
-    max_tokens = changes.pop("max_tokens", 9)
-    prompt_tokens = changes.pop("prompt_tokens", 1)
-    values: dict[str, Any] = {
-        "request_id": request_id,
-        "model": "m",
-        "job": Job(prompt_token_ids=[1] * prompt_tokens, max_tokens=max_tokens),
-        "accepted": pb.Accepted(request_id=request_id, num_prompt_tokens=prompt_tokens),
-        "fingerprint": "f",
-        "timeout_ms": 3_600_000,
-        "queue_timeout_ms": 3_600_000,
-        "retention_seconds": 3600,
-        "tenant": tenant,
-    }
-    return Submission(**(values | changes))
-
-
-def admission(**limits: Any) -> Admission:
-    return Admission(
-        backlog_limit=10_000, require_worker=False, limits=Limits(**limits), within_seconds=LONG
-    )
+from .calls import QUEUES, admission, end, say, submission
 
 
 def reached(result: Submitted) -> LimitReached:
@@ -78,21 +35,6 @@ def run(claims: ClaimStore, count: int, reason: pb.FinishReason = pb.FINISH_REAS
     say(claims, claim, count)
     end(claims, claim, count, reason)
     return claim.record.generation_id
-
-
-def say(claims: ClaimStore, claim: Claim, count: int) -> None:
-    if count:
-        message = pb.Tokens(token_ids=range(count), text_lengths=[0] * count)
-        payload = events.tokens(count, claim.record.attempt, message, 0)
-        claims.append([Append(claim.record.generation_id, claim.owner, Entry(0, count, payload))])
-
-
-def end(
-    claims: ClaimStore, claim: Claim, tokens: int, reason: pb.FinishReason = pb.FINISH_REASON_STOP
-) -> None:
-    finished = finished_message(claim.record, reason, claim.now_ms)
-    event = events.finished(tokens, claim.record.attempt, finished)
-    claims.finish(claim, tokens, event, finished.SerializeToString(), 3600)
 
 
 async def test_requests_in_a_minute(

@@ -22,6 +22,8 @@ from miao.v1 import generation_service_pb2 as rpc
 from miao.v1 import model_service_pb2 as models
 from miao.v1.model_service_pb2_grpc import ModelServiceStub
 from miao_client import AsyncClient, Client, Tls, UnavailableError
+from miao_queue.audit import Audit
+from miao_queue.connection import connect_async
 from miao_queue.key_ring import new_line
 from miao_service.auth import keys_cli
 from miao_service.front import running_front
@@ -172,6 +174,14 @@ async def test_keys_are_made_listed_rotated_and_revoked(
     )
     for text in (first, second):
         assert text.rpartition("_")[2].encode() not in kept  # the secrets are nowhere
+    connection = connect_async(redis_url)
+    noted = [record for _, record in reversed(await Audit(connection, 0).newest(9))]
+    await connection.aclose()
+    made, revoked = "CreateApiKey", "RevokeApiKey"
+    ids = [text.split("_")[1] for text in (first, second, first)]
+    assert [record.action for record in noted] == [made, made, revoked]
+    assert [record.target for record in noted] == ids
+    assert {(each.tenant, each.credential) for each in noted} == {("ann", "redis:default")}
 
 
 async def in_thread(function: Any, *arguments: Any) -> Any:

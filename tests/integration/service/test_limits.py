@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from google.rpc import error_details_pb2
 
+from miao.internal.v1.queue_pb2 import Job
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
+from miao_queue.records import cache_scope
 
 KEYS = "miao:*"
 
@@ -116,3 +118,18 @@ async def test_the_same_request_is_not_counted_again(
             for _ in range(3)
         }
     assert len(ids) == 1
+
+
+async def test_a_policy_keeps_what_was_computed_of_prompts_to_its_tenant(
+    start_front: Any, worker: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text("[tenants.default.models.tiny]\nshare_prefix_cache = false\n")
+    scopes = []
+    async with start_front() as shared, start_front(limits_file=str(path)) as private:
+        for front, salt in ((shared, ""), (shared, "s"), (private, ""), (private, "s")):
+            await create(front, cache_salt=salt)
+            scopes.append(Job.FromString(worker.claim().state[b"job"]).cache_scope)
+    mine, salted = cache_scope("default"), cache_scope("default", "s")
+    assert scopes == [b"", salted, mine, salted]
+    assert len({mine, salted, cache_scope("other"), cache_scope("other", "s")}) == 4

@@ -100,3 +100,14 @@ def test_a_score_keeps_its_target_and_the_end_of_what_stands_before(client: Clie
         usage=score.usage,
         timings=score.timings,
     )
+
+
+def test_a_prompt_is_shared_with_those_of_its_salt_alone(client: Client) -> None:
+    prompt = [7 + at % 50 for at in range(70)]
+
+    def cached(salt: str | None) -> int:
+        result = client.generate(TokenIds(prompt), max_tokens=1, cache_salt=salt).result()
+        return result.usage.cached_prompt_tokens
+
+    assert [cached(salt) for salt in (None, "a", "b")] == [0, 0, 0]
+    assert len({cached(salt) for salt in (None, "a", "b")} - {0}) == 1

@@ -86,6 +86,26 @@ def test_a_prompt_is_echoed_with_its_logprobs(caller: openai.OpenAI) -> None:
     assert [len("".join(tokens[:n])) for n in range(len(tokens))] == choice.logprobs.text_offset
 
 
+def test_a_long_prompt_is_cut_and_tokens_are_left_out(
+    caller: openai.OpenAI, client: Client
+) -> None:
+    ask: dict[str, Any] = {"model": "tiny", "prompt": "the quick brown fox", "temperature": 0}
+    more: dict[str, Any] = {"ignore_eos": True, "truncate_prompt_tokens": 4}
+
+    def said(**body: Any) -> list[int]:
+        answer: Any = caller.completions.create(**ask, max_tokens=4, extra_body=more | body)
+        assert answer.usage.prompt_tokens == 4
+        output = client.get(answer.id, include_output=True).output
+        assert output is not None
+        return list(output.token_ids)
+
+    first = said()
+    assert first[0] not in said(bad_token_ids=[[first[0]]])
+    with pytest.raises(openai.BadRequestError) as refused:
+        said(bad_words=["x", ""])
+    assert refused.value.param == "bad_words[1]"
+
+
 def test_limits_are_the_services(caller: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="512") as refused:
         caller.chat.completions.create(model="tiny", messages=HELLO, max_tokens=100_000)

@@ -7,6 +7,7 @@ or said in Redis's files.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -21,7 +22,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 from redis import Redis, exceptions
+from rq import Queue
+from rq.cli import main as rq_cli
+from rq.serializers import JSONSerializer
 
 from miao.internal.v1.queue_pb2 import Job
 from miao_client import Client
@@ -129,9 +134,14 @@ def test_every_key_has_a_user_and_nothing_else_is_allowed() -> None:
         if line.startswith("    miao:")
     }
     names = {name.partition("<")[0] for name in listed}
-    patterns = {pattern for user in access.USERS for pattern in user.patterns}
+    patterns = {
+        pattern
+        for user in access.USERS
+        for pattern in (*user.patterns, *user.reads, *user.writes)
+        if not pattern.startswith("rq:")
+    }
     allowed = {pattern.partition("*")[0] for pattern in patterns} - {"miao:none"}
-    assert names == {prefix for prefix in allowed if not prefix.startswith("rq:")}
+    assert names == allowed
 
 
 def test_every_command_of_the_scripts_is_allowed_to_who_runs_them() -> None:
@@ -186,6 +196,9 @@ def test_the_stack_runs_under_the_least_rights_over_tls_and_leaves_nothing_reada
         create = ["create", "--redis-url", keys_url, "--pepper", pepper, "--tenant", "ann"]
         assert keys_cli.main(create) == 0
         api_key = capsys.readouterr().out.strip()
+        assert keys_cli.main([*create, "--json"]) == 0
+        spare = json.loads(capsys.readouterr().out)["id"]
+        assert keys_cli.main(["revoke", "--redis-url", keys_url, spare]) == 0
         assert keys_cli.main(["list", "--redis-url", keys_url]) == 0
         guards = {
             "MIAO_SIGNING_KEYS": str(tmp_path / "signing"),
@@ -243,6 +256,12 @@ def use_everything(client: Client) -> dict[str, Any]:
         ("miao-worker", "XREAD STREAMS miao:front:f 0"),
         ("miao-keys", "HGETALL miao:gen:abc"),
         ("miao-keys", "XRANGE miao:journal:abc - +"),
+        ("miao-keys", "XREVRANGE miao:audit + -"),
+        ("miao-operator", "HGETALL miao:gen:abc"),
+        ("miao-operator", "SMEMBERS miao:api-keys"),
+        ("miao-operator", "DEL rq:queue:tiny:normal"),
+        ("miao-operator", "HSET rq:job:abc data x"),
+        ("miao-operator", "EVAL return 0"),
     ],
 )
 def test_what_a_user_does_not_need_is_denied(redis: GuardedRedis, user: str, command: str) -> None:
@@ -250,6 +269,19 @@ def test_what_a_user_does_not_need_is_denied(redis: GuardedRedis, user: str, com
     with pytest.raises(exceptions.NoPermissionError):
         client.execute_command(*command.split())
     client.close()
+
+
+def test_rqs_tools_run_under_the_operators_user(redis: GuardedRedis) -> None:
+    Queue("tiny:normal", connection=redis.root, serializer=JSONSerializer).enqueue("nobody.runs")
+    redis.root.acl_log_reset()
+    url = redis.url("miao-operator")
+    runner = CliRunner()
+    listed = runner.invoke(rq_cli, ["info", "--url", url])
+    assert "tiny:normal" in listed.output
+    for word in ("suspend", "resume"):
+        runner.invoke(rq_cli, [word, "--url", url], catch_exceptions=False)
+        assert redis.root.exists("rq:suspended") == (word == "suspend")
+    assert redis.denials() == []
 
 
 def test_scripts_give_nobody_more_rights(redis: GuardedRedis) -> None:

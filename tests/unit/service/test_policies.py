@@ -45,6 +45,12 @@ def test_the_more_special_wins_key_by_key() -> None:
     )
 
 
+def test_a_tenant_keeps_its_computed_prompts_to_itself_where_its_policy_says_so() -> None:
+    policies = Policies.parse("[tenants.acme]\nshare_prefix_cache = false")
+    assert not policies.limits("acme", "m").share_prefix_cache
+    assert policies.limits("bob", "m").share_prefix_cache
+
+
 def test_without_a_file_nothing_is_limited() -> None:
     file = PolicyFile("")
     file.look()
@@ -61,6 +67,7 @@ def test_without_a_file_nothing_is_limited() -> None:
         ("[default]\nbacklog = 0", "default.backlog must be a whole number between 1 and"),
         ("[default]\nbacklog = true", "default.backlog must be a whole number"),
         ("[default]\nbacklog = 1.5", "default.backlog must be a whole number between 1 and 9"),
+        ("[default]\nshare_prefix_cache = 0", "share_prefix_cache must be true or false, not 0"),
         ("[tenants.a]\nweight = 0", "tenants.a.weight must be a number between 0.001 and 1000"),
         ("[tenants.a]\nweight = nan", "tenants.a.weight must be a number between"),
         ("[tenants.a]\npriorities = []", "tenants.a.priorities must be a list of some of high"),

@@ -189,7 +189,12 @@ class BlockManager:
 
 
 def _root(sequence: Sequence) -> bytes:
-    """What the digests of a sequence's blocks begin with: with another adapter, other ones."""
-    if sequence.adapter is None:
-        return b""
-    return blake2b(sequence.adapter.encode(), digest_size=_DIGEST_BYTES, person=b"adapter").digest()
+    """What the digests of a sequence's blocks begin with: other ones by adapter and by scope."""
+    root = b""
+    if sequence.adapter is not None:
+        root = _digest_of(sequence.adapter.encode(), b"adapter")
+    return root if not sequence.cache_scope else _digest_of(root + sequence.cache_scope, b"scope")
+
+
+def _digest_of(content: bytes, purpose: bytes) -> bytes:
+    return blake2b(content, digest_size=_DIGEST_BYTES, person=purpose).digest()

@@ -32,6 +32,7 @@ class Sequence:
     adapter: str | None = None  # its id
     tenant: str = ""
     weight: float = 1.0  # the tenant's
+    cache_scope: bytes = b""  # with whom blocks are shared
     num_computed_tokens: int = 0
     next_scored: int = 1  # the prompt token whose log-probability is to come next
     scored_end: int = 0  # behind the last one that is scored; 0: none is
@@ -63,6 +64,7 @@ class Sequence:
             adapter=request.adapter,
             tenant=request.tenant,
             weight=request.weight,
+            cache_scope=request.cache_scope,
         )
 
     @property

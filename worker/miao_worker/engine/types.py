@@ -88,6 +88,7 @@ class SequenceRequest:
     adapter: str | None = None  # the id of one that the engine knows; None: the model by itself
     tenant: str = ""  # whose it is: tenants share rows and steps by their weights
     weight: float = 1.0
+    cache_scope: bytes = b""  # blocks are shared among sequences where it is equal
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from miao.v1 import generation_pb2 as miao_dot_v1_dot_generation__pb2
 from miao.v1 import understanding_pb2 as miao_dot_v1_dot_understanding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmiao/internal/v1/queue.proto\x12\x10miao.internal.v1\x1a\x19miao/v1/explanation.proto\x1a\x18miao/v1/generation.proto\x1a\x1bmiao/v1/understanding.proto\"\xc5\x04\n\x03Job\x12\x18\n\x10prompt_token_ids\x18\x01 \x03(\r\x12\x12\n\nmax_tokens\x18\x02 \x01(\r\x12#\n\x08sampling\x18\x03 \x01(\x0b\x32\x11.miao.v1.Sampling\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x16\n\x0estop_token_ids\x18\x05 \x03(\r\x12\x15\n\x08logprobs\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x12\n\nmin_tokens\x18\x07 \x01(\r\x12\x13\n\x0bnum_answers\x18\x08 \x01(\r\x12\x10\n\x08num_best\x18\t \x01(\r\x12!\n\x07ranking\x18\n \x01(\x0e\x32\x10.miao.v1.Ranking\x12\x16\n\techo_from\x18\x0b \x01(\rH\x01\x88\x01\x01\x12\x1c\n\x0fprompt_logprobs\x18\x0c \x01(\rH\x02\x88\x01\x01\x12(\n\rbad_token_ids\x18\r \x03(\x0b\x32\x11.miao.v1.TokenIds\x12\r\n\x05guide\x18\x1e \x01(\t\x12\x31\n\x0b\x61nswer_form\x18( \x01(\x0b\x32\x1c.miao.internal.v1.AnswerForm\x12\x36\n\runderstanding\x18\x32 \x01(\x0b\x32\x1f.miao.internal.v1.Understanding\x12\x13\n\x0btraceparent\x18\x46 \x01(\t\x12\x32\n\x0b\x65xplanation\x18< \x01(\x0b\x32\x1d.miao.internal.v1.ExplanationB\x0b\n\t_logprobsB\x0c\n\n_echo_fromB\x12\n\x10_prompt_logprobs\"\xa0\x01\n\nAnswerForm\x12\x34\n\treasoning\x18\x01 \x01(\x0b\x32!.miao.internal.v1.ReasoningFormat\x12\x1b\n\x13starts_in_reasoning\x18\x02 \x01(\x08\x12+\n\x05tools\x18\x03 \x01(\x0b\x32\x1c.miao.internal.v1.ToolFormat\x12\x12\n\ntool_names\x18\x04 \x03(\t\"-\n\x0fReasoningFormat\x12\r\n\x05start\x18\x01 \x01(\t\x12\x0b\n\x03\x65nd\x18\x02 \x01(\t\"G\n\nToolFormat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\t\x12\x0b\n\x03\x65nd\x18\x03 \x01(\t\x12\x0f\n\x07is_bare\x18\x04 \x01(\x08\"\xaa\x01\n\rUnderstanding\x12\x1b\n\x04task\x18\x01 \x01(\x0e\x32\r.miao.v1.Task\x12.\n\x06inputs\x18\x02 \x03(\x0b\x32\x1e.miao.internal.v1.EncoderInput\x12\x16\n\tnormalize\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\ndimensions\x18\x04 \x01(\r\x12\x12\n\nraw_scores\x18\x05 \x01(\x08\x42\x0c\n\n_normalize\"3\n\x0c\x45ncoderInput\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x10\n\x08type_ids\x18\x02 \x03(\r\"t\n\x12UnderstandingEntry\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.miao.v1.GenerationEvent\x12\x35\n\x06result\x18\x02 \x01(\x0b\x32%.miao.internal.v1.UnderstandingResult\"#\n\x13UnderstandingResult\x12\x0c\n\x04rows\x18\x01 \x03(\x0c\"\xa8\x02\n\x0b\x45xplanation\x12&\n\x06method\x18\x01 \x01(\x0e\x32\x16.miao.v1.ExplainMethod\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x18\n\x10output_token_ids\x18\x03 \x03(\r\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x16\n\x0estop_token_ids\x18\x05 \x03(\r\x12\x16\n\x0enum_candidates\x18\x06 \x01(\r\x12\x11\n\tpositions\x18\x07 \x03(\r\x12\x14\n\x0cwhole_output\x18\x08 \x01(\x08\x12-\n\x05input\x18\t \x01(\x0b\x32\x1e.miao.internal.v1.EncoderInput\x12\x0e\n\x06places\x18\n \x03(\r\x12\x12\n\x05label\x18\x0b \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_label\"p\n\x10\x45xplanationEntry\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.miao.v1.GenerationEvent\x12\x33\n\x06result\x18\x02 \x01(\x0b\x32#.miao.internal.v1.ExplanationResult\"\x9f\x01\n\x11\x45xplanationResult\x12\x13\n\x0binput_texts\x18\x01 \x03(\t\x12$\n\x06output\x18\x02 \x03(\x0b\x32\x14.miao.v1.OutputToken\x12*\n\x0c\x61ttributions\x18\x03 \x03(\x0b\x32\x14.miao.v1.Attribution\x12\x14\n\x0clabel_scores\x18\x04 \x03(\x02\x12\r\n\x05label\x18\x05 \x01(\r\"\xd6\x05\n\tModelCard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x16\n\x0enum_parameters\x18\x03 \x01(\x04\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x18\n\x10max_model_length\x18\x05 \x01(\r\x12\x12\n\nvocab_size\x18\x06 \x01(\r\x12\x16\n\x0etokenizer_json\x18\x07 \x01(\t\x12\x15\n\rchat_template\x18\x08 \x01(\t\x12\x46\n\x0especial_tokens\x18\t \x03(\x0b\x32..miao.internal.v1.ModelCard.SpecialTokensEntry\x12\x15\n\reos_token_ids\x18\n \x03(\r\x12+\n\x10\x64\x65\x66\x61ult_sampling\x18\x0b \x01(\x0b\x32\x11.miao.v1.Sampling\x12\x19\n\x11vocabulary_digest\x18\x0c \x01(\t\x12\x16\n\x0eweights_digest\x18\r \x01(\t\x12\x13\n\x0bguide_fault\x18\x1e \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x0e \x01(\t\x12\x1a\n\x12tool_chat_template\x18( \x01(\t\x12\x31\n\x0btool_format\x18) \x01(\x0b\x32\x1c.miao.internal.v1.ToolFormat\x12;\n\x10reasoning_format\x18* \x01(\x0b\x32!.miao.internal.v1.ReasoningFormat\x12\x1c\n\x05tasks\x18\x32 \x03(\x0e\x32\r.miao.v1.Task\x12.\n\x07\x65ncoder\x18\x33 \x01(\x0b\x32\x1d.miao.internal.v1.EncoderCard\x12/\n\x0f\x65xplain_methods\x18< \x03(\x0e\x32\x16.miao.v1.ExplainMethod\x1a\x34\n\x12SpecialTokensEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xdd\x01\n\x0b\x45ncoderCard\x12\x1c\n\x14\x65mbedding_dimensions\x18\x01 \x01(\r\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12;\n\x07prompts\x18\x03 \x03(\x0b\x32*.miao.internal.v1.EncoderCard.PromptsEntry\x12\x1b\n\x13\x64\x65\x66\x61ult_prompt_name\x18\x04 \x01(\t\x12\x16\n\x0etakes_type_ids\x18\x05 \x01(\x08\x1a.\n\x0cPromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmiao/internal/v1/queue.proto\x12\x10miao.internal.v1\x1a\x19miao/v1/explanation.proto\x1a\x18miao/v1/generation.proto\x1a\x1bmiao/v1/understanding.proto\"\xda\x04\n\x03Job\x12\x18\n\x10prompt_token_ids\x18\x01 \x03(\r\x12\x12\n\nmax_tokens\x18\x02 \x01(\r\x12#\n\x08sampling\x18\x03 \x01(\x0b\x32\x11.miao.v1.Sampling\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x16\n\x0estop_token_ids\x18\x05 \x03(\r\x12\x15\n\x08logprobs\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x12\n\nmin_tokens\x18\x07 \x01(\r\x12\x13\n\x0bnum_answers\x18\x08 \x01(\r\x12\x10\n\x08num_best\x18\t \x01(\r\x12!\n\x07ranking\x18\n \x01(\x0e\x32\x10.miao.v1.Ranking\x12\x16\n\techo_from\x18\x0b \x01(\rH\x01\x88\x01\x01\x12\x1c\n\x0fprompt_logprobs\x18\x0c \x01(\rH\x02\x88\x01\x01\x12(\n\rbad_token_ids\x18\r \x03(\x0b\x32\x11.miao.v1.TokenIds\x12\r\n\x05guide\x18\x1e \x01(\t\x12\x31\n\x0b\x61nswer_form\x18( \x01(\x0b\x32\x1c.miao.internal.v1.AnswerForm\x12\x36\n\runderstanding\x18\x32 \x01(\x0b\x32\x1f.miao.internal.v1.Understanding\x12\x13\n\x0btraceparent\x18\x46 \x01(\t\x12\x13\n\x0b\x63\x61\x63he_scope\x18G \x01(\x0c\x12\x32\n\x0b\x65xplanation\x18< \x01(\x0b\x32\x1d.miao.internal.v1.ExplanationB\x0b\n\t_logprobsB\x0c\n\n_echo_fromB\x12\n\x10_prompt_logprobs\"\xa0\x01\n\nAnswerForm\x12\x34\n\treasoning\x18\x01 \x01(\x0b\x32!.miao.internal.v1.ReasoningFormat\x12\x1b\n\x13starts_in_reasoning\x18\x02 \x01(\x08\x12+\n\x05tools\x18\x03 \x01(\x0b\x32\x1c.miao.internal.v1.ToolFormat\x12\x12\n\ntool_names\x18\x04 \x03(\t\"-\n\x0fReasoningFormat\x12\r\n\x05start\x18\x01 \x01(\t\x12\x0b\n\x03\x65nd\x18\x02 \x01(\t\"G\n\nToolFormat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\t\x12\x0b\n\x03\x65nd\x18\x03 \x01(\t\x12\x0f\n\x07is_bare\x18\x04 \x01(\x08\"\xaa\x01\n\rUnderstanding\x12\x1b\n\x04task\x18\x01 \x01(\x0e\x32\r.miao.v1.Task\x12.\n\x06inputs\x18\x02 \x03(\x0b\x32\x1e.miao.internal.v1.EncoderInput\x12\x16\n\tnormalize\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\ndimensions\x18\x04 \x01(\r\x12\x12\n\nraw_scores\x18\x05 \x01(\x08\x42\x0c\n\n_normalize\"3\n\x0c\x45ncoderInput\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x10\n\x08type_ids\x18\x02 \x03(\r\"t\n\x12UnderstandingEntry\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.miao.v1.GenerationEvent\x12\x35\n\x06result\x18\x02 \x01(\x0b\x32%.miao.internal.v1.UnderstandingResult\"#\n\x13UnderstandingResult\x12\x0c\n\x04rows\x18\x01 \x03(\x0c\"\xa8\x02\n\x0b\x45xplanation\x12&\n\x06method\x18\x01 \x01(\x0e\x32\x16.miao.v1.ExplainMethod\x12\r\n\x05steps\x18\x02 \x01(\r\x12\x18\n\x10output_token_ids\x18\x03 \x03(\r\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x16\n\x0estop_token_ids\x18\x05 \x03(\r\x12\x16\n\x0enum_candidates\x18\x06 \x01(\r\x12\x11\n\tpositions\x18\x07 \x03(\r\x12\x14\n\x0cwhole_output\x18\x08 \x01(\x08\x12-\n\x05input\x18\t \x01(\x0b\x32\x1e.miao.internal.v1.EncoderInput\x12\x0e\n\x06places\x18\n \x03(\r\x12\x12\n\x05label\x18\x0b \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_label\"p\n\x10\x45xplanationEntry\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.miao.v1.GenerationEvent\x12\x33\n\x06result\x18\x02 \x01(\x0b\x32#.miao.internal.v1.ExplanationResult\"\x9f\x01\n\x11\x45xplanationResult\x12\x13\n\x0binput_texts\x18\x01 \x03(\t\x12$\n\x06output\x18\x02 \x03(\x0b\x32\x14.miao.v1.OutputToken\x12*\n\x0c\x61ttributions\x18\x03 \x03(\x0b\x32\x14.miao.v1.Attribution\x12\x14\n\x0clabel_scores\x18\x04 \x03(\x02\x12\r\n\x05label\x18\x05 \x01(\r\"\xd6\x05\n\tModelCard\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x16\n\x0enum_parameters\x18\x03 \x01(\x04\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x18\n\x10max_model_length\x18\x05 \x01(\r\x12\x12\n\nvocab_size\x18\x06 \x01(\r\x12\x16\n\x0etokenizer_json\x18\x07 \x01(\t\x12\x15\n\rchat_template\x18\x08 \x01(\t\x12\x46\n\x0especial_tokens\x18\t \x03(\x0b\x32..miao.internal.v1.ModelCard.SpecialTokensEntry\x12\x15\n\reos_token_ids\x18\n \x03(\r\x12+\n\x10\x64\x65\x66\x61ult_sampling\x18\x0b \x01(\x0b\x32\x11.miao.v1.Sampling\x12\x19\n\x11vocabulary_digest\x18\x0c \x01(\t\x12\x16\n\x0eweights_digest\x18\r \x01(\t\x12\x13\n\x0bguide_fault\x18\x1e \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x0e \x01(\t\x12\x1a\n\x12tool_chat_template\x18( \x01(\t\x12\x31\n\x0btool_format\x18) \x01(\x0b\x32\x1c.miao.internal.v1.ToolFormat\x12;\n\x10reasoning_format\x18* \x01(\x0b\x32!.miao.internal.v1.ReasoningFormat\x12\x1c\n\x05tasks\x18\x32 \x03(\x0e\x32\r.miao.v1.Task\x12.\n\x07\x65ncoder\x18\x33 \x01(\x0b\x32\x1d.miao.internal.v1.EncoderCard\x12/\n\x0f\x65xplain_methods\x18< \x03(\x0e\x32\x16.miao.v1.ExplainMethod\x1a\x34\n\x12SpecialTokensEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xdd\x01\n\x0b\x45ncoderCard\x12\x1c\n\x14\x65mbedding_dimensions\x18\x01 \x01(\r\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12;\n\x07prompts\x18\x03 \x03(\x0b\x32*.miao.internal.v1.EncoderCard.PromptsEntry\x12\x1b\n\x13\x64\x65\x66\x61ult_prompt_name\x18\x04 \x01(\t\x12\x16\n\x0etakes_type_ids\x18\x05 \x01(\x08\x1a.\n\x0cPromptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,33 +39,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODERCARD_PROMPTSENTRY']._loaded_options = None
   _globals['_ENCODERCARD_PROMPTSENTRY']._serialized_options = b'8\001'
   _globals['_JOB']._serialized_start=133
-  _globals['_JOB']._serialized_end=714
-  _globals['_ANSWERFORM']._serialized_start=717
-  _globals['_ANSWERFORM']._serialized_end=877
-  _globals['_REASONINGFORMAT']._serialized_start=879
-  _globals['_REASONINGFORMAT']._serialized_end=924
-  _globals['_TOOLFORMAT']._serialized_start=926
-  _globals['_TOOLFORMAT']._serialized_end=997
-  _globals['_UNDERSTANDING']._serialized_start=1000
-  _globals['_UNDERSTANDING']._serialized_end=1170
-  _globals['_ENCODERINPUT']._serialized_start=1172
-  _globals['_ENCODERINPUT']._serialized_end=1223
-  _globals['_UNDERSTANDINGENTRY']._serialized_start=1225
-  _globals['_UNDERSTANDINGENTRY']._serialized_end=1341
-  _globals['_UNDERSTANDINGRESULT']._serialized_start=1343
-  _globals['_UNDERSTANDINGRESULT']._serialized_end=1378
-  _globals['_EXPLANATION']._serialized_start=1381
-  _globals['_EXPLANATION']._serialized_end=1677
-  _globals['_EXPLANATIONENTRY']._serialized_start=1679
-  _globals['_EXPLANATIONENTRY']._serialized_end=1791
-  _globals['_EXPLANATIONRESULT']._serialized_start=1794
-  _globals['_EXPLANATIONRESULT']._serialized_end=1953
-  _globals['_MODELCARD']._serialized_start=1956
-  _globals['_MODELCARD']._serialized_end=2682
-  _globals['_MODELCARD_SPECIALTOKENSENTRY']._serialized_start=2630
-  _globals['_MODELCARD_SPECIALTOKENSENTRY']._serialized_end=2682
-  _globals['_ENCODERCARD']._serialized_start=2685
-  _globals['_ENCODERCARD']._serialized_end=2906
-  _globals['_ENCODERCARD_PROMPTSENTRY']._serialized_start=2860
-  _globals['_ENCODERCARD_PROMPTSENTRY']._serialized_end=2906
+  _globals['_JOB']._serialized_end=735
+  _globals['_ANSWERFORM']._serialized_start=738
+  _globals['_ANSWERFORM']._serialized_end=898
+  _globals['_REASONINGFORMAT']._serialized_start=900
+  _globals['_REASONINGFORMAT']._serialized_end=945
+  _globals['_TOOLFORMAT']._serialized_start=947
+  _globals['_TOOLFORMAT']._serialized_end=1018
+  _globals['_UNDERSTANDING']._serialized_start=1021
+  _globals['_UNDERSTANDING']._serialized_end=1191
+  _globals['_ENCODERINPUT']._serialized_start=1193
+  _globals['_ENCODERINPUT']._serialized_end=1244
+  _globals['_UNDERSTANDINGENTRY']._serialized_start=1246
+  _globals['_UNDERSTANDINGENTRY']._serialized_end=1362
+  _globals['_UNDERSTANDINGRESULT']._serialized_start=1364
+  _globals['_UNDERSTANDINGRESULT']._serialized_end=1399
+  _globals['_EXPLANATION']._serialized_start=1402
+  _globals['_EXPLANATION']._serialized_end=1698
+  _globals['_EXPLANATIONENTRY']._serialized_start=1700
+  _globals['_EXPLANATIONENTRY']._serialized_end=1812
+  _globals['_EXPLANATIONRESULT']._serialized_start=1815
+  _globals['_EXPLANATIONRESULT']._serialized_end=1974
+  _globals['_MODELCARD']._serialized_start=1977
+  _globals['_MODELCARD']._serialized_end=2703
+  _globals['_MODELCARD_SPECIALTOKENSENTRY']._serialized_start=2651
+  _globals['_MODELCARD_SPECIALTOKENSENTRY']._serialized_end=2703
+  _globals['_ENCODERCARD']._serialized_start=2706
+  _globals['_ENCODERCARD']._serialized_end=2927
+  _globals['_ENCODERCARD_PROMPTSENTRY']._serialized_start=2881
+  _globals['_ENCODERCARD_PROMPTSENTRY']._serialized_end=2927
 # @@protoc_insertion_point(module_scope)

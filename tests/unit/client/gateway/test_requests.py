@@ -49,6 +49,17 @@ TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "strict": 
             "response_format.json_schema",
         ),
         ({"messages": HELLO, "structured_outputs": {}}, "structured_outputs.json"),
+        ({"messages": HELLO, "bad_words": "x"}, "bad_words"),
+        ({"messages": HELLO, "bad_words": [5]}, "bad_words"),
+        ({"messages": HELLO, "bad_token_ids": [5]}, "bad_token_ids"),
+        ({"messages": HELLO, "truncation": "auto"}, "truncation"),
+        ({"messages": HELLO, "truncation_side": "left"}, "truncation_side"),
+        ({"messages": HELLO, "truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        ({"messages": HELLO, "truncate_prompt_tokens": -1}, "truncate_prompt_tokens"),
+        (
+            {"messages": HELLO, "truncate_prompt_tokens": 5, "max_prompt_tokens": 6},
+            "truncate_prompt_tokens",
+        ),
     ],
 )
 def test_a_wrong_field_of_a_chat_is_named(body: Any, param: str) -> None:
@@ -73,6 +84,10 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"stream": True, "stream_options": {"include_obfuscation": True}},)
     + ("stream_options.include_obfuscation",),
     ({"messages": [{"role": "user", "content": "x", "name": "me"}]}, "messages[0].name"),
+    ({"use_beam_search": True}, "use_beam_search"),
+    ({"skip_special_tokens": False}, "skip_special_tokens"),
+    ({"continue_final_message": True}, "continue_final_message"),
+    ({"allowed_token_ids": [5]}, "allowed_token_ids"),
 ]
 
 

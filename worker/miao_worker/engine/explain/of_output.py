@@ -63,6 +63,7 @@ class OutputExplanation(Explanation):
                 num_logprobs=self._target.num_candidates,
             ),
             adapter=self._target.adapter,
+            cache_scope=self._target.cache_scope,
         )
 
     def _take_said(self, output: SequenceOutput) -> None:
@@ -113,6 +114,7 @@ class OutputExplanation(Explanation):
             sampling,
             score_from=len(input_ids),
             adapter=self._target.adapter,
+            cache_scope=self._target.cache_scope,
         )
 
     def _chosen(self) -> tuple[int, ...]:

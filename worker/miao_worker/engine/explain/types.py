@@ -44,6 +44,7 @@ class OutputTarget:
     positions: tuple[int, ...] = ()
     is_whole: bool = False
     adapter: str | None = None  # its id
+    cache_scope: bytes = b""  # as a SequenceRequest's
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,13 @@ class DraftModel:
         return shadow if covered else None
 
     def _add(self, sequence: Sequence) -> _Shadow:
-        state = Sequence(sequence.sequence_id, sequence.sampling, [], sequence.num_prompt_tokens)
+        state = Sequence(
+            sequence.sequence_id,
+            sequence.sampling,
+            [],
+            sequence.num_prompt_tokens,
+            cache_scope=sequence.cache_scope,
+        )
         state.row = self._free_rows.pop()
         shadow = self._shadows[sequence] = _Shadow(sequence, state)
         return shadow
