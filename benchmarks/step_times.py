@@ -41,12 +41,11 @@ class Stepper:
         self.samples: list[dict[str, Any]] = []
         self._engine = engine
         self._added: list[str] = []
-        self._scheduled: list[Batch] = []
+        self._work: dict[str, Any] = {}
         schedule = engine._scheduler.schedule
 
         def noted() -> Batch:
             batch = schedule()
-            self._scheduled.append(batch)
             self._work = _work(batch)
             return batch
 

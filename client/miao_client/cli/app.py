@@ -16,6 +16,7 @@ from miao_client.cli import (
     generate,
     generations,
     models,
+    plan,
     score,
     servers,
     status,
@@ -65,6 +66,7 @@ for module in (
     understanding,
     generations,
     bench,
+    plan,
     servers,
 ):
     module.register(app)

@@ -1,7 +1,8 @@
 """Finds the coefficients of a step's time from measured steps.
 
-Least squares of the relative error, with coefficients of at least 0, by coordinate descent:
-a dozen columns, so no library is needed. What is not measured keeps its assumed value, and
+Least squares of the error relative to the fit (relative to the measured time it would lean to
+the short ones), with coefficients of at least 0, by coordinate descent: a dozen columns, so no
+library is needed. What is not measured keeps its assumed value, and
 `sources` says which is which.
 """
 
@@ -22,7 +23,9 @@ FEWEST = 30  # steps, below which a fit would say more than is known
 _HINGES = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _OUTLIER = 2.0  # times the fit, or a part of it: a pause of the machine, not the engine's work
 _NOISE_POINTS = 40
-_SWEEPS, _CHANGE = 20_000, 1e-10
+_REWEIGHTINGS = 3
+_LEAST_SECONDS = 1e-6
+_SWEEPS, _CHANGE = 4_000, 1e-8
 
 
 def fit(measured: Measured, limits: Limits, start_seconds: float | None = None) -> Calibration:
@@ -65,11 +68,21 @@ def fit(measured: Measured, limits: Limits, start_seconds: float | None = None) 
 def _fit(samples: Sequence[Sample]) -> StepTime:
     most = max(sample.work.tokens for sample in samples)
     hinges = [hinge for hinge in _HINGES if hinge < most]
-    rows = [[value / s.seconds for value in _columns(s.work, hinges)] for s in samples]
-    base, row, context, chunk, attention, *slopes = least_squares(rows, [1.0] * len(rows))
+    expected = [fmean(sample.seconds for sample in samples)] * len(samples)
+    for _ in range(_REWEIGHTINGS):
+        rows = [
+            [value / seconds for value in _columns(sample.work, hinges)]
+            for sample, seconds in zip(samples, expected, strict=True)
+        ]
+        values = [s.seconds / seconds for s, seconds in zip(samples, expected, strict=True)]
+        step = _step_of(least_squares(rows, values), hinges)
+        expected = [max(step.seconds(sample.work), _LEAST_SECONDS) for sample in samples]
+    return step
+
+
+def _step_of(found: Sequence[float], hinges: Sequence[int]) -> StepTime:
+    base, row, context, chunk, attention, *slopes = found
     kept = [(hinge, slope) for hinge, slope in zip(hinges, slopes, strict=True) if slope > 0]
-    if base <= 0 and not kept and row <= 0:
-        base = fmean(sample.seconds for sample in samples)
     return StepTime(base, tuple(kept), row, context, chunk, attention)
 
 
@@ -79,7 +92,7 @@ def _columns(work: StepWork, hinges: Sequence[int]) -> list[float]:
 
 
 def least_squares(rows: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
-    """x of at least 0 that makes |rows · x - values| smallest.
+    """X of at least 0 that makes |rows · x - values| smallest.
 
     Coordinate descent on the normal equations, whose columns are brought to one length
     (Franc, Hlavac, Navara 2005, "Sequential Coordinate-Wise Algorithm for NNLS").

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import count
-from random import Random
 from typing import Any
 
 from miao_client.bench.settings import Slo
@@ -148,7 +147,7 @@ class Fleet(Told):
             self._at(self._seconds / _MOMENTS, self._look, self._seconds / _MOMENTS)
         self._expect_next()
         events, pop = self._events, heapq.heappop
-        while events and (self._goes_on or self._now < (self._seconds or 0.0)):
+        while events and self._goes_on:
             self._now, _, handle, subject = pop(events)
             handle(subject)
         return self._finish()
@@ -166,7 +165,8 @@ class Fleet(Told):
         else:
             gap = at - request.last
             request.longest_gap = max(request.longest_gap, gap)
-            self.gaps(gap, 1)
+            if self._is_counting:
+                self.outcome.itl.add(gap)
         if self._is_counting:
             self.outcome.output_in_time += 1
 
@@ -352,7 +352,7 @@ class Fleet(Told):
             self._fail(worker, failure.back_after)
 
     def _fail_of_age(self, worker: _Worker) -> None:
-        if worker.state is _State.READY and self._goes_on:
+        if worker.state is _State.READY:
             self._fail(worker, None)
 
     def _fail(self, worker: _Worker, back_after: float | None) -> None:
@@ -384,11 +384,9 @@ class Fleet(Told):
 
     @property
     def _goes_on(self) -> bool:
-        return self._num_open > 0
+        return self._num_open > 0 or self._now < (self._seconds or 0.0)
 
     def _poll(self, rule: Autoscaling) -> None:
-        if not self._goes_on:
-            return
         assert self._scaler is not None
         active = [w for w in self._workers if w.state in (_State.STARTING, _State.READY)]
         work = len(self._queue) + sum(worker.held for worker in self._workers)
@@ -450,21 +448,3 @@ class Fleet(Told):
 
 def _arrival(request: Request) -> float:
     return request.arrived
-
-
-def poisson_requests(
-    arrivals: Iterator[float],
-    draw: Callable[[Random], tuple[int, int]],
-    seed: int,
-    cached_share: float = 0.0,
-    block_size: int = 16,
-) -> Iterator[Request]:
-    """Requests at these times, with lengths drawn for each.
-
-    cached_share: of each prompt, in whole blocks, found in the prefix cache.
-    """
-    random = seeded(seed, "lengths")
-    for number, at in enumerate(arrivals):
-        prompt, output = draw(random)
-        cached = int(prompt * cached_share / block_size) * block_size if cached_share else 0
-        yield Request(number, at, prompt, output, cached)

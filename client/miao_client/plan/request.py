@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Request:
     """Times are seconds of the simulation; what is None has not happened.
 
-        prompt_tokens + said = what the engine has of it; the answer is `output_tokens` long
+    prompt_tokens + said = what the engine has of it; the answer is `output_tokens` long
     """
 
     number: int

@@ -11,6 +11,7 @@ the step took, with all that the service adds:
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ def steps_of(records: Sequence[Mapping[str, Any]], limits: Limits) -> Iterator[S
     """The steps that one worker took, as far as the records of its callers show them."""
     groups = list(_groups(records))
     hidden = _with_hidden_chunks(groups, records, limits)
-    for index, (before, group) in enumerate(zip(groups, groups[1:], strict=False), start=1):
+    for index, (before, group) in enumerate(itertools.pairwise(groups), start=1):
         if index in hidden:
             continue
         going_on = {n for n, place in before.places.items() if place + 1 < _length(records[n])}
