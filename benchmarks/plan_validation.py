@@ -71,13 +71,13 @@ def main() -> None:
 
 def _calibrate(target: str, folder: Path, output: Path) -> Calibration:
     paths = []
-    _bench(target, folder / "warm.json", ["-c", "4", "--requests", "8", "--output-tokens", "8"])
+    bench(target, folder / "warm.json", ["-c", "4", "--requests", "8", "--output-tokens", "8"])
     for callers, requests in LOOPS:
         prompts = folder / f"prompts-{callers}.jsonl"
         prompts.write_text("".join(map(_prompt_line, _draw_prompts(callers, requests))))
         paths.append(folder / f"loop-{callers}.json")
         load = ["-c", str(callers), "--requests", str(requests), "--prompts", str(prompts)]
-        _bench(target, paths[-1], load)
+        bench(target, paths[-1], load)
     measured = samples.read(paths, LIMITS)
     measured.machine |= describe_machine()
     found = fitting.fit(measured, LIMITS)
@@ -98,7 +98,7 @@ def _prompt_line(drawn: tuple[float, int, int]) -> str:
     return json.dumps({"prompt": tokens, "output_tokens": answer}) + "\n"
 
 
-def _bench(target: str, path: Path, load: list[str]) -> dict[str, Any]:
+def bench(target: str, path: Path, load: list[str]) -> dict[str, Any]:
     """The report of `miao bench`, run as people run it."""
     command = [sys.executable, "-m", "miao_client.cli", "bench", "--target", target, *load]
     command += ["--ignore-eos", "--temperature", "0", "--json", str(path), "--records"]
@@ -112,16 +112,10 @@ def _compare(
     target: str, folder: Path, found: Calibration, rate: float, options: argparse.Namespace
 ) -> dict[str, Any]:
     arrivals = draw_arrivals(rate, options.seconds, options.seed)
-    trace = folder / f"trace-{rate:g}.jsonl"
-    trace.write_text(
-        "".join(
-            json.dumps({"at": at, "input_tokens": prompt, "output_tokens": answer}) + "\n"
-            for at, prompt, answer in arrivals
-        )
-    )
+    trace = write_trace(folder / f"trace-{rate:g}.jsonl", arrivals)
     report = folder / f"open-{rate:g}.json"
     seen = real_figures(
-        _bench(target, report, ["--arrivals", str(trace), "--seed", str(int(100 * rate))])
+        bench(target, report, ["--arrivals", str(trace), "--seed", str(int(100 * rate))])
     )
     began = time.perf_counter()
     foretold = planned_figures(plan(found, arrivals))
@@ -139,6 +133,14 @@ def draw_arrivals(rate: float, seconds: float, seed: int) -> Lengths:
         prompt, answer = draw(drawn)
         arrivals.append((round(at, 4), min(prompt, 1024), min(answer, 512)))
     return arrivals
+
+
+def write_trace(path: Path, arrivals: Lengths) -> Path:
+    """The trace as `miao bench` takes it."""
+    names = ("at", "input_tokens", "output_tokens")
+    lines = (json.dumps(dict(zip(names, each, strict=True))) + "\n" for each in arrivals)
+    path.write_text("".join(lines))
+    return path
 
 
 def plan(found: Calibration, arrivals: Lengths, **fleet: Any) -> Outcome:
