@@ -93,6 +93,9 @@ images: $(VENV)/dev.stamp  ## Build the images with buildah and try them; deploy
 	IMAGES_FOLDER=$(or $(IMAGES_FOLDER),$(abspath $(VENV)/images)) deploy/images/build
 	IMAGES_FOLDER=$(or $(IMAGES_FOLDER),$(abspath $(VENV)/images)) $(BIN)/python -m pytest -q tests/images
 
+docs: $(VENV)/dev.stamp  ## The SDK's reference as HTML, in build/reference.
+	$(BIN)/python docs/reference.py build/reference
+
 wheel: $(VENV)/dev.stamp  ## Build the wheel into dist/.
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist

@@ -15,9 +15,9 @@ class InputToken:
 
     token_id: int
     text: str  # empty within a character that a later token completes
-    text_index: int
-    start_byte: int
-    end_byte: int
+    text_index: int  # which of the texts it is of
+    start_byte: int  # in that text's UTF-8
+    end_byte: int  # behind its last one
     is_special: bool
 
 
@@ -27,11 +27,12 @@ class OutputToken:
 
     token_id: int
     text: str
-    logprob: float
+    logprob: float  # natural logarithm, at most 0
     candidates: tuple[TopLogprob, ...]  # likeliest first
 
     @property
     def probability(self) -> float:
+        """How likely it was, 0 to 1."""
         return math.exp(self.logprob)
 
 

@@ -14,7 +14,7 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from miao.v1 import generation_pb2 as pb
 
@@ -56,7 +56,7 @@ class Choices:
 
 
 # A class is a dataclass, or a model of pydantic: JSON of its fields.
-ResponseFormat = JsonSchema | Regex | Grammar | Choices | type
+ResponseFormat: TypeAlias = JsonSchema | Regex | Grammar | Choices | type
 
 
 def write_format(message: pb.ResponseFormat, response_format: ResponseFormat) -> None:

@@ -14,7 +14,9 @@ import grpc
 
 from miao_client.errors import InvalidRequestError
 
+# What `Client(interceptors=[...])` takes: gRPC's own.
 Interceptor: TypeAlias = grpc.UnaryUnaryClientInterceptor | grpc.UnaryStreamClientInterceptor
+# What `AsyncClient(interceptors=[...])` takes: gRPC's own for asyncio.
 AsyncInterceptor: TypeAlias = (
     grpc.aio.UnaryUnaryClientInterceptor | grpc.aio.UnaryStreamClientInterceptor
 )

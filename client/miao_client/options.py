@@ -72,8 +72,8 @@ class GenerateOptions(TypedDict, total=False):
     cache_salt: str | None  # share computed beginnings only where it is equal
     min_tokens: int | None  # before which no stop takes effect
     stop: str | Sequence[str] | None  # texts that end it; not part of the output
-    stop_token_ids: Sequence[int] | None
-    ignore_eos: bool | None
+    stop_token_ids: Sequence[int] | None  # that end it, besides the model's own; at most 64
+    ignore_eos: bool | None  # go on behind the model's own end
     bad_words: str | Sequence[str] | None  # that must not be said
     bad_token_ids: Sequence[Sequence[int]] | None  # sequences of tokens that must not be said
     response_format: ResponseFormat | None  # the form of the output

@@ -33,6 +33,7 @@ class TokenIds:
     ids: Sequence[int]
 
 
+# A text, messages (`Message`, or dicts with "role" and "content"), or the tokens themselves.
 Prompt: TypeAlias = str | TokenIds | Sequence[int] | Sequence[Message | Mapping[str, Any]]
 
 _ROLES: dict[object, pb.Role] = {

@@ -60,7 +60,7 @@ class TopLogprob:
     """One of the likeliest tokens at a position."""
 
     token_id: int
-    logprob: float
+    logprob: float  # natural logarithm, at most 0
     text: str
 
 
@@ -68,8 +68,8 @@ class TopLogprob:
 class TokenLogprobs:
     """Log-probability of a chosen token, and the likeliest ones beside it."""
 
-    logprob: float
-    top: tuple[TopLogprob, ...] = ()
+    logprob: float  # natural logarithm, at most 0
+    top: tuple[TopLogprob, ...] = ()  # likeliest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class AnswerEnding:
     """How one of several answers ended."""
 
     reason: FinishReason
-    stopped_by: str | int | None
+    stopped_by: str | int | None  # the stop text or the stop token's id
     seed: int  # a generation of one answer with it says the same
     total_logprob: float | None = None  # of its tokens, with best_of
 
@@ -165,7 +165,7 @@ class Said:
 class Answer(Said):
     """One answer to a prompt; `ending` is None for the only one, whose end is the generation's."""
 
-    index: int = 0
+    index: int = 0  # from 0; below n, or best_of
     ending: AnswerEnding | None = None
 
 
@@ -182,9 +182,9 @@ class GenerationResult:
 
     text: str
     token_ids: tuple[int, ...]
-    logprobs: tuple[TokenLogprobs, ...]
+    logprobs: tuple[TokenLogprobs, ...]  # one for each token, where they were asked for
     finish_reason: FinishReason | None
-    stopped_by: str | int | None
+    stopped_by: str | int | None  # the stop text or the stop token's id
     usage: Usage | None
     timings: Timings | None
     generation_id: str | None  # None when it was never accepted
@@ -277,10 +277,10 @@ class Score:
 class DefaultSampling:
     """Sampling in effect where a request says nothing; None is the service's own default."""
 
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
+    temperature: float | None = None  # 0 to 5; 0 takes the likeliest token
+    top_p: float | None = None  # above 0, at most 1
+    top_k: int | None = None  # 0 keeps all
+    min_p: float | None = None  # 0 to 1
 
 
 @dataclass(frozen=True, slots=True)

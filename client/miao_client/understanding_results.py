@@ -49,7 +49,7 @@ class LabelScore:
     """A label and how well it fits: its probability, unless raw scores were asked for."""
 
     label: str
-    score: float
+    score: float  # 0 to 1; any number where raw scores were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ class TokenLabel:
     """The best label of one token, which is `text[start:end]`."""
 
     label: str
-    score: float
-    start: int
-    end: int
+    score: float  # as of a label of a text
+    start: int  # in characters
+    end: int  # behind its last one
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class RankedDocument:
 
     index: int  # among those that were asked about
     document: str
-    score: float
+    score: float  # 0 to 1, higher is better; any number where raw scores were asked for
     num_tokens: int
     is_cut: bool
     num_cut_tokens: int = 0

@@ -38,7 +38,7 @@ class Call:
 
     method: str
     request: Any
-    metadata: dict[str, str | bytes]
+    metadata: dict[str, str | bytes]  # the key among it, as "authorization"
     peer: str
     seconds_left: float | None  # None without a deadline
     is_active: Callable[[], bool] = field(repr=False)  # whether the caller is still there
