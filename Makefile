@@ -14,7 +14,7 @@ export PROMPT
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test lint types unit integration robustness proto drift proto-lint wheel model bench chaos soak \
-    monitoring manifests images clean
+    monitoring manifests images docs clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14

@@ -313,4 +313,4 @@ class Tokenization:
 
     token_ids: tuple[int, ...]
     tokens: tuple[str, ...]  # each token's form in the vocabulary
-    max_model_length: int
+    max_model_length: int  # tokens of prompt and output together
