@@ -24,8 +24,8 @@ from miao_queue.audit import Audit
 from miao_queue.telemetry.faults import describe
 from miao_queue.vault import UnreadableError
 from miao_service import validation
-from miao_service.auth.authenticator import Authenticator
-from miao_service.auth.identity import SCOPE_OF, Identity
+from miao_service.auth.authenticator import Authenticator, require
+from miao_service.auth.identity import SCOPE_OF, Identity, Scope
 from miao_service.call_watch import CallWatch
 from miao_service.errors import (
     CallerLeftError,
@@ -101,7 +101,7 @@ def _method_handler(
     if method.server_streaming:
 
         async def relay(payload: bytes, context: Any, watch: CallWatch) -> bytes:
-            call = watch.call = Call(context, await authenticator.admit(context, scope))
+            call = await _admit(context, watch, authenticator, scope)
             await function(_checked(request_class, payload), call)
             return b""
 
@@ -112,7 +112,7 @@ def _method_handler(
         return grpc.unary_stream_rpc_method_handler(stream)
 
     async def respond(payload: bytes, context: Any, watch: CallWatch) -> bytes:
-        call = watch.call = Call(context, await authenticator.admit(context, scope))
+        call = await _admit(context, watch, authenticator, scope)
         response: Message = await function(_checked(request_class, payload), call)
         return response.SerializeToString()
 
@@ -121,6 +121,15 @@ def _method_handler(
         return await guarded(context, watch, respond(payload, context, watch))
 
     return grpc.unary_unary_rpc_method_handler(answer)
+
+
+async def _admit(
+    context: Any, watch: CallWatch, authenticator: Authenticator, scope: Scope
+) -> Call:
+    """The call of who is known; a refusal for want of the scope is noted under its name."""
+    call = watch.call = Call(context, await authenticator.identify(context))
+    require(call.identity, scope)
+    return call
 
 
 def _checked(request_class: type[Message], payload: bytes) -> Message:

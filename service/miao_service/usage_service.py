@@ -10,8 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import usage_service_pb2 as rpc
 from miao_queue.usage import DaySum, UsageRecord, UsageStore
+from miao_service.auth.authenticator import require
 from miao_service.auth.identity import Scope
-from miao_service.errors import InvalidRequestError, MissingScopeError
+from miao_service.errors import InvalidRequestError
 from miao_service.handlers import Call
 from miao_service.settings import ServiceSettings
 
@@ -31,7 +32,7 @@ class UsageServicer:
         days = _days(request)
         async with asyncio.timeout(self._redis_timeout):
             if request.all_tenants:
-                _check_operator(call)
+                require(call.identity, Scope.OPERATE)
                 tenants = await self._store.tenants()
             else:
                 tenants = [_tenant(request.tenant, call)]
@@ -57,14 +58,9 @@ class UsageServicer:
 def _tenant(name: str, call: Call) -> str:
     """Whose usage is asked for; MissingScopeError where that is another's."""
     if name and name != call.tenant:
-        _check_operator(call)
+        require(call.identity, Scope.OPERATE)
         return name
     return call.tenant
-
-
-def _check_operator(call: Call) -> None:
-    if Scope.OPERATE not in call.identity.scopes:
-        raise MissingScopeError(Scope.OPERATE)
 
 
 def _days(request: rpc.SumUsageRequest) -> list[int]:

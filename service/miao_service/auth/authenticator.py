@@ -66,12 +66,11 @@ class Authenticator:
                 return identity
         raise BadCredentialsError if credentials.bearer else NoCredentialsError
 
-    async def admit(self, context: Any, scope: Scope) -> Identity:
-        """Who makes a call that needs a scope; MissingScopeError where it lacks it."""
-        identity = await self.identify(context)
-        if scope not in identity.scopes:
-            raise MissingScopeError(scope)
-        return identity
+
+def require(identity: Identity, scope: Scope) -> None:
+    """MissingScopeError for a caller who may not make calls that need this scope."""
+    if scope not in identity.scopes:
+        raise MissingScopeError(scope)
 
 
 def _bearer(metadata: Sequence[tuple[str, str | bytes]]) -> str:

@@ -56,7 +56,7 @@ class MissingScopeError(FrontError):
     reason = "MISSING_SCOPE"
 
     def __init__(self, scope: str) -> None:
-        super().__init__(f"the credentials lack the scope {scope!r}, which this call needs")
+        super().__init__(f"the credentials lack the scope {str(scope)!r}, which this call needs")
         self._scope = scope
 
     def details(self) -> list[Message]:

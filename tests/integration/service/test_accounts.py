@@ -133,7 +133,7 @@ async def test_the_audit_says_who_did_what_and_what_was_refused(
         for each in page.records
     ]
     assert said == [
-        ("", "", "ListAuditRecords", "MISSING_SCOPE", ""),
+        ("ann", "key:ann", "ListAuditRecords", "MISSING_SCOPE", ""),
         ("", "", "Generate", "BAD_CREDENTIALS", ""),
         ("ann", "key:ann", "Generate", "INVALID_REQUEST", ""),
         ("ann", "key:ann", "CancelGeneration", "OK", generation),

@@ -151,6 +151,7 @@ async def test_every_method_asks_who_calls_and_what_for_before_it_looks_at_the_r
     other = next(scope for scope in Scope if scope != needed)
     barred = await refused(method(payload, **by(f"ann/{other}")))
     assert (barred.code.name, barred.reason) == ("PERMISSION_DENIED", "MISSING_SCOPE")
+    assert f"lack the scope '{needed}', which" in barred.message
     assert barred.detail(error_details_pb2.ErrorInfo).metadata["scope"] == needed
 
 
