@@ -10,6 +10,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from redis.exceptions import RedisError
 
@@ -50,7 +51,7 @@ def _peppers(arguments: argparse.Namespace) -> KeyRing:
 async def _run(arguments: argparse.Namespace, peppers: KeyRing) -> int:
     connection = connect_async(arguments.redis_url)
     try:
-        user = connection.get_connection_kwargs().get("username") or "default"
+        user = unquote(urlsplit(arguments.redis_url).username or "default")
         kept = getattr(arguments, "audit_entries", 0)
         store = ApiKeyStore(connection, peppers, f"redis:{user}", kept)
         return await _COMMANDS[arguments.command](store, arguments)
