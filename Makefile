@@ -13,22 +13,29 @@ INTEGRATION ?= tests/integration tests/packaging
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint types unit integration robustness proto drift proto-lint wheel model bench chaos soak \
-    monitoring manifests images docs clean
+.PHONY: help demo up setup test lint types unit integration redis robustness proto drift proto-lint wheel \
+    model bench chaos soak monitoring manifests images docs clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
-$(VENV)/demo.stamp: pyproject.toml $(LOCK) $(KERNELS)
+# Installs the package for development, with the extra that is named.
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	    || { echo "Miao needs Python 3.11 to 3.13; name one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[all]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[$(1)]'
+endef
+
+$(VENV)/demo.stamp: pyproject.toml $(LOCK) $(KERNELS)
+	$(call install,all)
 	touch $@
 
-$(VENV)/dev.stamp: $(VENV)/demo.stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[dev]'
-	touch $@
+$(VENV)/dev.stamp: pyproject.toml $(LOCK) $(KERNELS)
+	$(call install,dev)
+	touch $(VENV)/demo.stamp $@  # what the demo needs is a part of it
+
+setup: $(VENV)/dev.stamp  ## Install what tests and development need.
 
 demo: $(VENV)/demo.stamp  ## Answer three prompts with the whole stack; PROMPT="..." answers that.
 	@$(BIN)/miao up --listen 127.0.0.1:0 $(if $(PROMPT),--ask "$$PROMPT",--demo)
@@ -50,6 +57,10 @@ unit: $(VENV)/dev.stamp  ## Tests that need no other process.
 
 integration: $(VENV)/dev.stamp  ## Tests with real processes, a real Valkey and a real channel.
 	$(BIN)/python -m pytest -q $(INTEGRATION)
+
+redis: $(VENV)/dev.stamp  ## Tests of what speaks to the server, on Debian's redis-server.
+	server=$$(.ci/redis-server) && MIAO_TEST_REDIS_SERVER=$$server $(BIN)/python -m pytest -q \
+	    $(addprefix tests/integration/,queue service worker)
 
 chaos: $(VENV)/dev.stamp  ## Let everything die for MINUTES=10, by SEED=n; nothing may be lost.
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
@@ -73,7 +84,7 @@ drift: proto  ## Fail if the generated code is not what the contract says.
 $(BUF):
 	npm install --silent --no-fund --no-audit --prefix $(VENV)/buf @bufbuild/buf@$(BUF_VERSION)
 
-proto-lint: $(VENV)/demo.stamp $(BUF)  ## Style of the contract; needs npm.
+proto-lint: $(BUF)  ## Style of the contract; needs npm.
 	cd proto && $(abspath $(BUF)) lint && $(abspath $(BUF)) format --diff --exit-code
 
 monitoring:  ## Write the alerts anew as the Prometheus operator takes them.

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from miao_client import Client
 from miao_worker.stack import Stack, StackSettings
+from tests.forked_worker import ForkingStack
 
 WORKER_OPTIONS = ["--num-threads", "1", "--cache-gib", "0.01", "--device", "cpu"]
 _ADDRESS = re.compile(r"metrics are served at .*?(http://\S+?/metrics)")
@@ -115,7 +116,7 @@ def collector() -> Iterator[Collector]:
 def observed(tiny_model: Path, collector: Collector) -> Iterator[Observed]:
     options = ["--model", str(tiny_model), "--name", "tiny", *WORKER_OPTIONS]
     options += ["--metrics-listen", "0"]
-    stack = Stack(StackSettings("127.0.0.1:0", options), lambda *_: None)
+    stack = ForkingStack(StackSettings("127.0.0.1:0", options), lambda *_: None)
     with pytest.MonkeyPatch.context() as environ:
         environ.setenv("MIAO_METRICS_LISTEN", "0")
         environ.setenv("MIAO_TRACES_ENDPOINT", collector.address)

@@ -18,7 +18,8 @@ from miao_client.examples.continuation import continue_text
 from miao_client.examples.desk import Desk, Reason
 from miao_client.examples.translation import translate
 from miao_worker.bundled import bundled_model_path
-from miao_worker.stack import Stack, StackSettings
+from miao_worker.stack import StackSettings
+from tests.forked_worker import ForkingStack
 
 from .conftest import WORKER_OPTIONS
 
@@ -29,7 +30,7 @@ TOMORROW_7 = datetime(2026, 3, 12, 7)
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     options = ["--model", str(bundled_model_path()), *WORKER_OPTIONS]
-    stack = Stack(StackSettings("127.0.0.1:0", options), lambda *_: None)
+    stack = ForkingStack(StackSettings("127.0.0.1:0", options), lambda *_: None)
     stack.start()
     yield stack.address
     stack.stop()

@@ -12,6 +12,7 @@ import pytest
 
 from miao_client import Client, InvalidRequestError
 from miao_worker.stack import Stack, StackSettings
+from tests.forked_worker import ForkingStack
 
 from .conftest import WORKER_OPTIONS
 
@@ -22,7 +23,8 @@ SECRET = "Vier-Augen-Prinzip 7141"
 def talkative(tiny_model: Path) -> Iterator[Stack]:
     """A stack of its own, whose worker logs all that it can."""
     options = ["--model", str(tiny_model), "--name", "tiny", *WORKER_OPTIONS]
-    stack = Stack(StackSettings("127.0.0.1:0", [*options, "--log-level", "debug"]), lambda *_: None)
+    settings = StackSettings("127.0.0.1:0", [*options, "--log-level", "debug"])
+    stack = ForkingStack(settings, lambda *_: None)
     stack.start()
     yield stack
     stack.stop()

@@ -34,9 +34,10 @@ from miao_queue import access, keys
 from miao_queue.connection import connect
 from miao_queue.key_ring import new_line
 from miao_service.auth import keys_cli
-from miao_worker.stack import Stack, StackSettings
+from miao_worker.stack import StackSettings
 from tests.certificates import Authority
 from tests.conftest import free_port, redis_program
+from tests.forked_worker import ForkingStack
 from tests.tls_proxy import TlsProxy
 
 from .conftest import WORKER_OPTIONS
@@ -207,7 +208,7 @@ def test_the_stack_runs_under_the_least_rights_over_tls_and_leaves_nothing_reada
         }
         options = ["--model", str(tiny_model), "--name", "tiny", *WORKER_OPTIONS]
         options += ["--redis-url", worker_url]  # the last one counts
-        stack = Stack(StackSettings("127.0.0.1:0", options, front_url), lambda *_: None)
+        stack = ForkingStack(StackSettings("127.0.0.1:0", options, front_url), lambda *_: None)
         with environment(**guards):
             stack.start()
         try:

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from miao_client import Client, InvalidRequestError, ModelNotFoundError, UnavailableError
 from miao_queue import keys
 from miao_worker.stack import Stack, StackSettings
+from tests.forked_worker import ForkingStack
 
 from .conftest import WORKER_OPTIONS
 
@@ -65,7 +66,7 @@ def pair(tiny_model: Path, sibling: Path, adapters: Path) -> Iterator[Stack]:
     first += ["--adapter-folder", str(adapters), "--max-adapters", "1"]
     second = ["--model", str(sibling), *WORKER_OPTIONS]
     settings = StackSettings("127.0.0.1:0", first, more_workers=[first, second])
-    stack = Stack(settings, lambda *_: None)
+    stack = ForkingStack(settings, lambda *_: None)
     stack.start()
     yield stack
     stack.stop()
@@ -120,7 +121,7 @@ def test_each_model_says_its_own_and_goes_by_itself(
         pair._parts[-2].process.terminate()  # the sibling's; the front is the last
         wait_until(lambda: client.model("sibling").num_workers == 0)
         with pytest.raises(UnavailableError, match="sibling"):
-            client.create(prompt, model="sibling", timeout=2.0)
+            client.create(prompt, model="sibling", timeout=0.5)
         assert call("tiny") == said[0]
 
 
@@ -163,4 +164,4 @@ def test_adapters_are_models_that_come_go_and_survive_their_worker(
         (adapters / "clerk").rename(adapters / ".gone")
         wait_until(lambda: client.model("tiny:clerk").num_workers == 0)
         with pytest.raises(UnavailableError, match="clerk"):
-            client.create(prompt, model="tiny:clerk", timeout=2.0)
+            client.create(prompt, model="tiny:clerk", timeout=0.5)

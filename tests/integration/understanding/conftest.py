@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +22,10 @@ from transformers import (
 )
 
 from miao_client import Client
+from miao_worker import cli
 from miao_worker.stack import Stack, StackSettings
 from tests.conftest import RedisServer
+from tests.forked_worker import ForkedWorker, ForkingStack, Main
 
 TEXT = ["the quick brown fox jumps over the lazy dog", "a query asks , a document answers ."]
 OPTIONS = ["--num-threads", "1", "--device", "cpu", "--dtype", "float32"]
@@ -106,30 +105,19 @@ class Worker:
     """One more worker."""
 
     def __init__(
-        self,
-        redis_url: str,
-        model: Path,
-        log: Path,
-        *options: str,
-        program: Sequence[str] = ("-m", "miao_worker"),
+        self, redis_url: str, model: Path, log: Path, *options: str, main: Main = cli.main
     ) -> None:
         self._log = log
-        command = [sys.executable, *program, "--redis-url", redis_url]
-        command += ["--model", str(model), *OPTIONS, *options]
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=output,
-                env=os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
-            )
+        log.touch()
+        arguments = ["--redis-url", redis_url, "--model", str(model), *OPTIONS, *options]
+        self.process = ForkedWorker(arguments, log, main)
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + 60
         while "worker serving" not in self._log.read_text():
             assert self.process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -149,7 +137,7 @@ def stack(
     log = tmp_path_factory.mktemp("logs") / "cross.log"
     other = Worker(redis_server.url, cross_encoder, log)
     options = ["--model", str(sentence_model), *OPTIONS]
-    stack = Stack(StackSettings("127.0.0.1:0", options, redis_server.url), lambda *_: None)
+    stack = ForkingStack(StackSettings("127.0.0.1:0", options, redis_server.url), lambda *_: None)
     try:
         stack.start()
         other.wait_ready()
@@ -178,5 +166,4 @@ def start_worker(
 
     yield start
     for worker in workers:
-        worker.process.kill()
-        worker.process.wait()
+        worker.process.kill_group()

@@ -1,9 +1,8 @@
-"""A worker, run as a program, whose engine dies of requests of a certain number of inputs."""
+"""A worker whose engine dies of requests of a certain number of inputs."""
 
 from __future__ import annotations
 
 import os
-import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -36,6 +35,8 @@ def run_poisoned(connection: Connection[Any, Any], *arguments: Any) -> None:
 
 run_engine = engine_host.run
 
-if __name__ == "__main__":
+
+def main(arguments: list[str]) -> int:
+    """As `cli.main`, with such an engine."""
     engine_host.run = run_poisoned
-    sys.exit(cli.main(sys.argv[1:]))
+    return cli.main(arguments)

@@ -26,8 +26,8 @@ from miao_client import (
 )
 from miao_queue import keys
 from miao_worker.stack import Stack
+from tests.integration.understanding import poisoned_worker
 from tests.integration.understanding.conftest import Worker
-from tests.integration.understanding.poisoned_worker import POISON
 
 TEXTS = ["the fox", "the quick brown fox jumps over the lazy dog", "dog", "a query asks"]
 
@@ -197,12 +197,11 @@ def test_what_redis_forgets_of_a_request_is_answered_all_the_same(
 def test_a_request_that_kills_its_engine_ends_alone(
     stack: Stack, start_worker: Callable[..., Worker]
 ) -> None:
-    program = [str(Path(__file__).with_name("poisoned_worker.py"))]
-    start_worker("--name", "poisoned", program=program).wait_ready()
+    start_worker("--name", "poisoned", main=poisoned_worker.main).wait_ready()
     with Client(stack.address, timeout=60) as client, ThreadPoolExecutor(9) as threads:
         expected = client.embed(TEXTS, model="poisoned").vectors
         calls = [threads.submit(client.embed, TEXTS, model="poisoned") for _ in range(4)]
-        poison = threads.submit(client.embed, ["dog"] * POISON, model="poisoned")
+        poison = threads.submit(client.embed, ["dog"] * poisoned_worker.POISON, model="poisoned")
         calls += [threads.submit(client.embed, TEXTS, model="poisoned") for _ in range(4)]
         with pytest.raises(GenerationFailedError, match="the engine failed 3 times while it ran"):
             poison.result(60)

@@ -6,9 +6,8 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -22,6 +21,8 @@ from miao.v1 import generation_pb2 as pb
 from miao_queue import connection, events, keys
 from miao_queue.records import Record, Status, Submission, SubmitOutcome
 from miao_queue.store import Admission, GenerationStore
+from miao_worker import cli
+from tests.forked_worker import ForkedWorker, Main
 
 MODEL = "tiny"
 
@@ -30,28 +31,20 @@ class Worker:
     """A worker in a process group of its own."""
 
     def __init__(
-        self,
-        redis_url: str,
-        model: Path,
-        log: Path,
-        *options: str,
-        program: Sequence[str] = ("-m", "miao_worker"),
+        self, redis_url: str, model: Path, log: Path, *options: str, main: Main = cli.main
     ) -> None:
         self._log = log
-        command = [sys.executable, *program, "--redis-url", redis_url]
-        command += ["--model", str(model), "--name", MODEL, "--num-threads", "1"]
-        command += ["--cache-gib", "0.01", "--device", "cpu", *options]
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command, stdout=output, stderr=output, start_new_session=True
-            )
+        log.touch()
+        arguments = ["--redis-url", redis_url, "--model", str(model), "--name", MODEL]
+        arguments += ["--num-threads", "1", "--cache-gib", "0.01", "--device", "cpu", *options]
+        self.process = ForkedWorker(arguments, log, main)
 
     def wait_ready(self, timeout: float = 60) -> None:
         deadline = time.monotonic() + timeout
         while "worker serving" not in self._log.read_text():
             assert self.process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def health(self, service: str) -> int:
         """What a probe hears, with `--health-listen 0`."""
@@ -175,11 +168,11 @@ def start_worker(
 ) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
-    def start(*options: str, program: Sequence[str] = ("-m", "miao_worker")) -> Worker:
+    def start(*options: str, main: Main = cli.main) -> Worker:
         log = tmp_path / f"worker{len(workers)}.log"
-        workers.append(Worker(redis_url, tiny_model, log, *options, program=program))
+        workers.append(Worker(redis_url, tiny_model, log, *options, main=main))
         return workers[-1]
 
     yield start
     for worker in workers:
-        worker.stop()
+        worker.process.kill_group()

@@ -1,9 +1,8 @@
-"""A worker, run as a program, whose model says its prompt, token by token."""
+"""A worker whose model says its prompt, token by token."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -38,6 +37,8 @@ def run_scripted(connection: Connection[Any, Any], *arguments: Any) -> None:
 
 run_engine = engine_host.run
 
-if __name__ == "__main__":
+
+def main(arguments: list[str]) -> int:
+    """As `cli.main`, with such an engine."""
     engine_host.run = run_scripted
-    sys.exit(cli.main(sys.argv[1:]))
+    return cli.main(arguments)

@@ -19,8 +19,8 @@ from miao_queue import keys
 from miao_queue.records import Status
 
 from ...conftest import RedisServer
+from . import poisoned_worker
 from .conftest import Queue, Worker
-from .poisoned_worker import POISON
 
 Expected = Callable[[list[int], int], list[int]]
 
@@ -60,12 +60,11 @@ def wait_until(condition: Callable[[], bool], timeout: float = 20) -> None:
 def test_a_poison_ends_alone_and_costs_its_neighbours_nothing(
     queue: Queue, start_worker: Callable[..., Worker], expected: Expected
 ) -> None:
-    program = [str(Path(__file__).with_name("poisoned_worker.py"))]
-    worker = start_worker(program=program)
+    worker = start_worker(main=poisoned_worker.main)
     worker.wait_ready()
     neighbours = [queue.submit([10 + i, 20, 30], max_tokens=300) for i in range(4)]
     queue.wait(neighbours[-1], lambda record: record.tokens > 5)
-    poison = queue.submit([POISON, 2, 3], max_tokens=300)
+    poison = queue.submit([poisoned_worker.POISON, 2, 3], max_tokens=300)
     ended = queue.wait_finished(poison)
     assert ended.finished is not None
     assert ended.finished.reason == pb.FINISH_REASON_ERROR

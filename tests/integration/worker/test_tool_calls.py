@@ -17,9 +17,9 @@ from miao.v1.generation_service_pb2 import GenerateResponse
 from miao_queue import events
 from miao_worker.tool_formats import FORMATS
 
+from . import scripted_worker
 from .conftest import Queue, Worker
 
-SCRIPTED = [str(Path(__file__).with_name("scripted_worker.py"))]
 FORM = AnswerForm(
     reasoning=ReasoningFormat(start="<think>", end="</think>"),
     tools=FORMATS["hermes"],
@@ -64,7 +64,7 @@ def test_a_call_goes_on_where_it_was_when_its_worker_dies(
     queue: Queue, start_worker: Callable[..., Worker], tiny_model: Path, victim: str
 ) -> None:
     options = ("--lease-seconds", "0.6")
-    worker = start_worker(*options, program=SCRIPTED)
+    worker = start_worker(*options, main=scripted_worker.main)
     worker.wait_ready()
     undisturbed, num_tokens = submit(queue, tiny_model)
     queue.wait_finished(undisturbed)
@@ -75,7 +75,7 @@ def test_a_call_goes_on_where_it_was_when_its_worker_dies(
         os.kill(worker.engine_pid(), signal.SIGKILL)
     else:
         os.killpg(worker.process.pid, signal.SIGKILL)
-        start_worker(*options, program=SCRIPTED)
+        start_worker(*options, main=scripted_worker.main)
     record = queue.wait_finished(disturbed)
     assert 60 < num_tokens == record.tokens
     assert check(queue, disturbed) == expected
