@@ -19,6 +19,7 @@ from .clients import PATIENCE, Clients
 from .failures import Failures
 from .fleet import Fleet, FleetSettings
 from .observation import Expected, Observation
+from .process import Process
 from .proxy import Proxy
 from .reference import Reference
 from .schedule import SAFE_KINDS, Kind
@@ -36,6 +37,7 @@ class ChaosSettings:
 
     most_tokens: of one generation.
     pause_seconds: between failures that do not overlap, at least and at most.
+    worker_kind: how workers are started.
     """
 
     seed: int
@@ -46,6 +48,7 @@ class ChaosSettings:
     most_tokens: int = 800
     kinds: Sequence[Kind] = SAFE_KINDS
     pause_seconds: tuple[float, float] = (5.0, 14.0)
+    worker_kind: type[Process] = Process
     say: Callable[[str], None] = print
 
 
@@ -94,7 +97,9 @@ async def run(settings: ChaosSettings) -> Outcome:
 @contextlib.asynccontextmanager
 async def _scene(settings: ChaosSettings) -> AsyncIterator[_Scene]:
     is_lossy = Kind.REDIS_LOSS in settings.kinds
-    fleet = Fleet(FleetSettings(settings.folder, appendfsync="everysec" if is_lossy else "always"))
+    appendfsync = "everysec" if is_lossy else "always"
+    kind = settings.worker_kind
+    fleet = Fleet(FleetSettings(settings.folder, appendfsync=appendfsync, worker_kind=kind))
     proxies = [Proxy(target) for target in fleet.targets]
     for proxy in proxies:
         await proxy.start()

@@ -33,6 +33,7 @@ class FleetSettings:
 
     max_sequences: in one worker's batch; enough to take all from another that died.
     appendfsync: "always" loses nothing that was acknowledged.
+    worker_kind: how workers are started.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class FleetSettings:
     max_sequences: int = 32
     appendfsync: str = "always"
     front_environ: Mapping[str, str] = field(default_factory=lambda: dict(_FRONT_ENVIRON))
+    worker_kind: type[Process] = Process
 
 
 class Fleet:
@@ -91,7 +93,7 @@ class Fleet:
         kind = _SPECULATION if self._num_workers_made % 2 else ()
         self._num_workers_made += 1
         command = [*_module("miao_worker"), "--redis-url", self.redis_url]
-        return Process(
+        return self._settings.worker_kind(
             name,
             [
                 *(*command, *_WORKER_OPTIONS, *kind),

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.forked_worker import ForkedWorker
+
 _POLL_SECONDS = 0.05
 
 # Linux kills the program when the thread that started it ends, however that ends. Set by
@@ -50,7 +52,7 @@ class Process:
         self._command = list(command)
         self._ready = ready
         self._environ = os.environ | {"PYTHONUNBUFFERED": "1", **environ}
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._popen: subprocess.Popen[bytes] | ForkedWorker | None = None
         self._log_start = 0
 
     def start(self) -> None:
@@ -129,3 +131,14 @@ class Process:
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+
+
+class ForkedProcess(Process):
+    """A worker that is there at once; its command is the program and its arguments."""
+
+    def start(self) -> None:
+        """Fork the worker; `wait_ready` says when it serves."""
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
+        arguments = self._command[self._command.index("miao_worker") + 1 :]
+        self._popen = ForkedWorker(arguments, self.log, environ=self._environ)
+        self.meant_to_end = False

@@ -11,6 +11,7 @@ import pytest
 from ..conftest import redis_program
 from . import driver
 from .driver import ChaosSettings
+from .process import ForkedProcess
 from .schedule import Kind
 
 
@@ -31,6 +32,7 @@ async def test_no_generation_is_lost_and_no_token_comes_twice(tmp_path: Path) ->
                 Kind.CALLER_CUT,
             ),
             pause_seconds=(1.5, 3.5),
+            worker_kind=ForkedProcess,
         )
     )
     assert not outcome.violations, outcome.report
@@ -51,6 +53,7 @@ async def test_a_redis_that_loses_the_end_of_its_file_loses_no_generation(tmp_pa
             most_tokens=240,
             kinds=(Kind.REDIS_LOSS,),
             pause_seconds=(3.0, 4.0),
+            worker_kind=ForkedProcess,
         )
     )
     assert not outcome.violations, outcome.report

@@ -36,6 +36,8 @@ def replica(tmp_path: Path, redis_server: Any, database: Any) -> Iterator[RedisS
 
 
 def follow(replica: RedisServer, redis_server: RedisServer) -> None:
+    with Redis.from_url(redis_server.url) as client:
+        client.config_set("repl-diskless-sync-delay", 0)  # by default it waits 5 s for others
     with Redis.from_url(replica.url) as client:
         client.replicaof("127.0.0.1", redis_server.port)
 

@@ -36,10 +36,10 @@ async def test_it_ends_by_itself_for_whoever_looks_or_follows(
     worker.presence.withdraw()
     async with start_front(queue_without_worker=True) as front, start_front() as other:
         began = time.monotonic()
-        overdue = await create(front, **{limit: {"seconds": 1}})
+        overdue = await create(front, **{limit: {"nanos": 400_000_000}})
         patient = await create(front, queue_timeout={"seconds": 60})
         last = (await asyncio.wait_for(follow(other, overdue), 15))[-1]
-        assert time.monotonic() - began >= 1
+        assert time.monotonic() - began >= 0.4
         assert last.finished.reason == pb.FINISH_REASON_DEADLINE_EXCEEDED
         assert (await get(front, overdue)).finished == last.finished
         assert (await get(front, patient)).state == pb.GENERATION_STATE_QUEUED
@@ -51,9 +51,9 @@ async def test_it_goes_on_after_redis_was_away(
 ) -> None:
     worker.redis.config_set("appendfsync", "always")
     async with start_front() as front:
-        overdue = await create(front, queue_timeout={"seconds": 2})
+        overdue = await create(front, queue_timeout={"seconds": 1})
         redis_server.kill()
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.2)
         redis_server.start()
         last = (await asyncio.wait_for(follow(front, overdue), 15))[-1]
         assert last.finished.reason == pb.FINISH_REASON_DEADLINE_EXCEEDED

@@ -52,12 +52,18 @@ def without_replicas(server: RedisServer, database: Any) -> Iterator[None]:
 
 
 @contextmanager
-def paused(server: RedisServer, database: Any) -> Iterator[None]:
-    database.client_pause(4000, all=True)  # nobody can end it before its time
+def paused(server: RedisServer, database: Any, milliseconds: int = 4000) -> Iterator[None]:
+    database.client_pause(milliseconds, all=True)  # nobody can end it before its time
     try:
         yield
     finally:
         database.ping()
+
+
+@contextmanager
+def briefly_paused(server: RedisServer, database: Any) -> Iterator[None]:
+    with paused(server, database, milliseconds=1500):
+        yield
 
 
 @contextmanager
@@ -120,7 +126,14 @@ async def test_a_clock_that_was_set_refuses_nothing(
         front.front._generations._store._clock._offset_ms += jump_ms
 
 
-@pytest.mark.parametrize("trouble", [read_only, without_replicas, paused, frozen])
+@pytest.fixture
+def short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of journals waits for so long, and for the Redis timeout besides."""
+    monkeypatch.setattr("miao_service.journal_reader._BLOCK_MS", 300)
+
+
+@pytest.mark.usefixtures("short_reads")
+@pytest.mark.parametrize("trouble", [read_only, without_replicas, briefly_paused, frozen])
 async def test_running_streams_go_on_after_it(
     start_front: Any,
     worker: Any,
@@ -138,7 +151,7 @@ async def test_running_streams_go_on_after_it(
         worker.say(claimed, "ab")
         assert (await anext(live)).event.tokens.text == "ab"
         with trouble(redis_server, database):
-            await asyncio.sleep(4)  # longer than the reader waits for an answer
+            await asyncio.sleep(1.2)  # longer than the reader waits for an answer
         worker.say(claimed, "cd")
         worker.finish(claimed)
         await worker.answer("xyz")
@@ -227,6 +240,7 @@ async def test_following_on_a_full_redis_is_live_at_once(
             assert as_text([response async for response in late]) == "cd"
 
 
+@pytest.mark.usefixtures("short_reads")
 @pytest.mark.parametrize("trouble", [paused, frozen])
 async def test_streams_end_clearly_when_it_lasts(
     start_front: Any,
