@@ -37,6 +37,7 @@ class ForkedWorker:
         main: Main = cli.main,
         environ: Mapping[str, str] = {},
     ) -> None:
+        log.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOADED)
         given = (main, list(arguments), log, os.environ | environ)
@@ -84,7 +85,6 @@ class ForkingStack(Stack):
         if name != "worker":
             return super()._spawn(name, command)
         log = self._folder / f"{name}-{len(self._parts)}.log"
-        log.touch()
         arguments = command[command.index("miao_worker") + 1 :]
         environ = {"MIAO_LOG_FORMAT": os.environ.get("MIAO_LOG_FORMAT", "console")}
         part = _Part(name, ForkedWorker(arguments, log, environ=environ), log)  # type: ignore[arg-type]

@@ -108,7 +108,6 @@ class Worker:
         self, redis_url: str, model: Path, log: Path, *options: str, main: Main = cli.main
     ) -> None:
         self._log = log
-        log.touch()
         arguments = ["--redis-url", redis_url, "--model", str(model), *OPTIONS, *options]
         self.process = ForkedWorker(arguments, log, main)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -34,7 +35,6 @@ class Worker:
         self, redis_url: str, model: Path, log: Path, *options: str, main: Main = cli.main
     ) -> None:
         self._log = log
-        log.touch()
         arguments = ["--redis-url", redis_url, "--model", str(model), "--name", MODEL]
         arguments += ["--num-threads", "1", "--cache-gib", "0.01", "--device", "cpu", *options]
         self.process = ForkedWorker(arguments, log, main)
@@ -57,6 +57,16 @@ class Worker:
     def engine_pid(self) -> int:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return next(child.pid for child in children if child.name() == "miao-engine")
+
+    @contextmanager
+    def engine_held(self) -> Iterator[None]:
+        """No step comes meanwhile, however fast the engine and however slow the test."""
+        engine = psutil.Process(self.engine_pid())
+        engine.suspend()
+        try:
+            yield
+        finally:
+            engine.resume()
 
     def stop(self) -> int:
         if self.process.poll() is None:

@@ -141,8 +141,9 @@ def test_rqs_suspend_resume_and_requeue_do_what_an_rq_user_expects(
     assert queue.record(held).status is Status.QUEUED
     rq(queue, "resume")
     queue.wait_finished(held)
-    failed = queue.submit([1, 2, 3], max_tokens=450, timeout_ms=200)
-    queue.wait_finished(failed)
+    with worker.engine_held():
+        failed = queue.submit([1, 2, 3], max_tokens=450, timeout_ms=200)
+        queue.wait_finished(failed)
     wait_until(lambda: rq_status(queue, failed) == "failed")
     name = keys.queue_name("tiny", "normal")
     registry = FailedJobRegistry(name, queue.redis, serializer=JSONSerializer)

@@ -75,12 +75,13 @@ def test_generations_stream_into_journals_as_transformers_would_say_them(
 
 
 def test_rq_shows_the_worker_and_what_it_executes(queue: Queue, worker: Worker) -> None:
-    generation_id = queue.submit(PROMPT, max_tokens=400)
     rq_queue = RqQueue(keys.queue_name("tiny", "normal"), queue.redis, serializer=JSONSerializer)
-    wait_until(lambda: rq_queue.started_job_registry.count == 1)
-    shown = BaseWorker.all(connection=queue.redis)
-    assert [w.get_state() for w in shown] == ["busy"]
-    assert rq_job(queue, generation_id).get_status() == "started"
+    with worker.engine_held():
+        generation_id = queue.submit(PROMPT)
+        wait_until(lambda: rq_queue.started_job_registry.count == 1)
+        shown = BaseWorker.all(connection=queue.redis)
+        assert [w.get_state() for w in shown] == ["busy"]
+        assert rq_job(queue, generation_id).get_status() == "started"
     info = subprocess.run(
         [Path(sys.executable).with_name("rq"), "info", "--url", queue.url],
         capture_output=True,
@@ -122,8 +123,9 @@ def test_a_cancel_ends_a_running_generation_soon(queue: Queue, worker: Worker) -
     async def cancel(store: object) -> None:
         assert await store.cancel(generation_id) is CancelOutcome.RUNNING  # type: ignore[attr-defined]
 
-    queue.with_store(cancel)
-    record = queue.wait_finished(generation_id, timeout=2)
+    with worker.engine_held():
+        queue.with_store(cancel)
+    record = queue.wait_finished(generation_id)
     assert record.finished is not None
     assert record.finished.reason == pb.FINISH_REASON_CANCELLED
     assert record.tokens < 480
@@ -132,10 +134,11 @@ def test_a_cancel_ends_a_running_generation_soon(queue: Queue, worker: Worker) -
 
 
 def test_rqs_stop_job_ends_a_running_generation(queue: Queue, worker: Worker) -> None:
-    generation_id = queue.submit(PROMPT, max_tokens=480)
-    wait_until(lambda: rq_job(queue, generation_id).get_status() == "started")
-    send_stop_job_command(queue.redis, generation_id, serializer=JSONSerializer)
-    record = queue.wait_finished(generation_id, timeout=5)
+    with worker.engine_held():
+        generation_id = queue.submit(PROMPT, max_tokens=480)
+        wait_until(lambda: rq_job(queue, generation_id).get_status() == "started")
+        send_stop_job_command(queue.redis, generation_id, serializer=JSONSerializer)
+    record = queue.wait_finished(generation_id)
     assert record.finished is not None
     assert record.finished.reason == pb.FINISH_REASON_CANCELLED
     wait_until(lambda: rq_job(queue, generation_id).get_status() == "stopped")
@@ -147,7 +150,9 @@ def test_deadlines_end_what_runs_and_what_waits(
     waiting = queue.submit(PROMPT, queue_timeout_ms=1)
     worker = start_worker()
     worker.wait_ready()
-    running = queue.submit(PROMPT, max_tokens=500, timeout_ms=300)
+    with worker.engine_held():
+        running = queue.submit(PROMPT, max_tokens=500, timeout_ms=300)
+        queue.wait_finished(running)
     for generation_id in (waiting, running):
         record = queue.wait_finished(generation_id)
         assert record.finished is not None
