@@ -15,6 +15,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+torch.set_num_threads(1)  # the models are too small for more, and workers need the processors
+
 _TEXT = ["the quick brown fox jumps over the lazy dog", "这是一个美好的春天。", "0123456789 .,!?"]
 _TEMPLATE = (
     "{% if tools %}<tool_call> {{ tools[0].function.name }}\n{% endif %}"
@@ -73,6 +75,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(tiny_model: Path) -> Callable[[list[int], int], list[int]]:
     """What transformers says greedily to a prompt, in so many tokens."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    said: dict[tuple[int, ...], list[int]] = {}
 
     def generate(prompt: list[int], max_tokens: int) -> list[int]:
         output = model.generate(
@@ -85,4 +88,10 @@ def expected(tiny_model: Path) -> Callable[[list[int], int], list[int]]:
         )
         return output[0, len(prompt) :].tolist()  # type: ignore[no-any-return]
 
-    return generate
+    def remember(prompt: list[int], max_tokens: int) -> list[int]:
+        known = said.setdefault(tuple(prompt), [])
+        if len(known) < max_tokens:
+            known += generate(prompt + known, max_tokens - len(known))
+        return known[:max_tokens]
+
+    return remember
