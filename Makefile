@@ -50,7 +50,7 @@ lint: $(VENV)/dev.stamp  ## Style of the code.
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/dev.stamp  ## Types of the code.
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 unit: $(VENV)/dev.stamp  ## Tests that need no other process.
 	$(BIN)/python -m pytest -q tests/unit tests/property tests/parity
