@@ -15,19 +15,25 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from miao.v1 import (
+    explain_service_pb2,
+    fleet_service_pb2,
     generation_service_pb2,
     model_service_pb2,
     score_service_pb2,
     understanding_service_pb2,
+    usage_service_pb2,
 )
 from miao_client.testing.health import Health
 from miao_client.testing.refusals import Refuse
 
 _CONTRACT = (
+    explain_service_pb2,
+    fleet_service_pb2,
     generation_service_pb2,
     model_service_pb2,
     score_service_pb2,
     understanding_service_pb2,
+    usage_service_pb2,
 )
 _MOST_CALLS_AT_ONCE = 64
 
@@ -65,8 +71,15 @@ class ScriptedServer:
         """The addresses at which it serves."""
         return tuple(self._servers)
 
-    def start(self, address: str = "127.0.0.1:0") -> str:
-        """Serve at one more address; returns it."""
+    def start(
+        self, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
+    ) -> str:
+        """Serve at one more address; returns it.
+
+        Args:
+            address: Host and port; 0 lets the system choose the port.
+            credentials: For TLS, as `grpc.ssl_server_credentials` makes them.
+        """
         server = grpc.server(ThreadPoolExecutor(max_workers=_MOST_CALLS_AT_ONCE))
         for module in _CONTRACT:
             for service in module.DESCRIPTOR.services_by_name.values():
@@ -75,7 +88,10 @@ class ScriptedServer:
                 server.add_generic_rpc_handlers([handler])
         health = Health()
         server.add_generic_rpc_handlers([health.handler()])
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
         server.start()
         target = f"{address.rpartition(':')[0]}:{port}"
         self._servers[target] = server
