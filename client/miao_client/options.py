@@ -89,7 +89,7 @@ class GenerateOptions(TypedDict, total=False):
     request_id: str | None  # idempotency key; None: the SDK makes one
     on_disconnect: OnDisconnect | str | None
     tools: Sequence[Tool | Callable[..., Any]] | None  # with a conversation; see `tool`
-    tool_choice: ToolChoice | str | Tool | None  # None: as "auto"
+    tool_choice: ToolChoice | str | Tool | Callable[..., Any] | None  # None: as "auto"
     enable_thinking: bool | None  # of a conversation; None: as the model's template does
 
 
@@ -138,7 +138,7 @@ def submission(
     request_id: str | None = None,
     on_disconnect: OnDisconnect | str | None = None,
     tools: Sequence[Tool | Callable[..., Any]] | None = None,
-    tool_choice: ToolChoice | str | Tool | None = None,
+    tool_choice: ToolChoice | str | Tool | Callable[..., Any] | None = None,
     enable_thinking: bool | None = None,
 ) -> Submission:
     """Build the request, with an idempotency key.
@@ -288,13 +288,13 @@ def _set_duration(duration: Duration, field: str, seconds: float | None) -> None
         duration.FromNanoseconds(round(seconds * 1e9))
 
 
-def _tool_choice(choice: ToolChoice | str | Tool) -> pb.ToolChoice:
+def _tool_choice(choice: ToolChoice | str | Tool | Callable[..., Any]) -> pb.ToolChoice:
     try:
         return tools_of.tool_choice(choice)
     except ValueError:
         allowed = ", ".join(f'"{member.value}"' for member in ToolChoice)
         raise InvalidRequestError.of(
-            "spec.tool_choice", f"must be one of {allowed}, or a Tool"
+            "spec.tool_choice", f"must be one of {allowed}, a Tool, or a function"
         ) from None
 
 

@@ -113,7 +113,12 @@ def tool(function: Callable[..., Any]) -> Tool:
             required.append(name)
         elif isinstance(parameter.default, str | int | float | bool):
             properties[name]["default"] = parameter.default
-    parameters = {"type": "object", "properties": properties, "required": required}
+    parameters = {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,  # the function would not take them
+    }
     return Tool(function.__name__, inspect.getdoc(function) or "", parameters, function)
 
 
@@ -127,11 +132,13 @@ def write_tools(target: Any, tools: Sequence[Tool | Callable[..., Any]] | None) 
         )
 
 
-def tool_choice(choice: ToolChoice | str | Tool) -> pb.ToolChoice:
+def tool_choice(choice: ToolChoice | str | Tool | Callable[..., Any]) -> pb.ToolChoice:
     """The choice as the contract says it. Raises ValueError for words it does not know."""
     if isinstance(choice, Tool):
         return pb.ToolChoice(name=choice.name)
-    return pb.ToolChoice(mode=_MODES[ToolChoice(choice)])
+    if inspect.isfunction(choice):
+        return pb.ToolChoice(name=choice.__name__)
+    return pb.ToolChoice(mode=_MODES[ToolChoice(str(choice))])
 
 
 _MODES = {

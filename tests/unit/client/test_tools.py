@@ -33,6 +33,7 @@ def test_a_function_becomes_a_tool_by_its_signature() -> None:
             "unit": {"anyOf": [{"enum": ["C", "K"]}, {"type": "null"}]},
         },
         "required": ["city"],
+        "additionalProperties": False,
     }
     assert made("x") == {"city": "x", "days": 1}
     assert made.run(ToolCall("1", "weather", '{"city": "北京"}')) == '{"city": "北京", "days": 1}'
@@ -78,8 +79,9 @@ def test_tools_and_their_choice_stand_in_the_request() -> None:
     assert spec.tools[1].parameters_json_schema == ""
     assert spec.tool_choice.mode == pb.TOOL_CHOICE_MODE_NONE
     assert spec.chat.HasField("enable_thinking")
-    named = options.submission(prompt, tool_choice=tool(weather)).request.spec
-    assert named.tool_choice.name == "weather"
+    for choice in (tool(weather), weather):
+        named = options.submission(prompt, tool_choice=choice).request.spec
+        assert named.tool_choice.name == "weather"
     required = options.submission(prompt, tool_choice=ToolChoice.REQUIRED).request.spec
     assert required.tool_choice.mode == pb.TOOL_CHOICE_MODE_REQUIRED
     with pytest.raises(InvalidRequestError, match="tool_choice"):
