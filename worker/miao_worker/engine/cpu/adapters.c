@@ -84,7 +84,7 @@ static void prepare_share(const Share *s, const bf16 *x, int64_t in) {
     const Adapters *a = s->adapters;
     const Owners *o = s->owners;
     int64_t num_rows = o->starts[a->num_adapters];
-#pragma omp parallel if (num_rows * in * a->columns > SMALL_PRODUCT)
+#pragma omp parallel if (num_rows * in * a->columns > SMALL_PRODUCT / 4)
     for (int64_t k = 0; k < a->num_adapters; k++) {
         const LowRank *w = a->weights[k] + s->place;
         int64_t first = o->starts[k], count = o->starts[k + 1] - first;
@@ -107,15 +107,25 @@ static void add_share(const Share *s, int64_t panel, float *sums, int64_t row) {
     const LowRank *w = a->weights[owner] + s->place;
     if (!w->columns) return;
     const int32_t *hidden = (const int32_t *)(s->hidden + row * a->columns);
-    for (int half = 0; half < 2; half++) {
-        const int64_t *places = w->halves + (panel * 2 + half) * 3;
-        const bf16 *up = w->up + places[2] * 32, *ahead = up + places[1] * 64;
-        __m512 y = _mm512_loadu_ps(sums + half * 16);
-        for (int64_t i = 0; i < places[1]; i++) {
-            __m512i pair = _mm512_set1_epi32(hidden[places[0] + i]);
-            y = _mm512_dpbf16_ps(y, (__m512bh)pair, (__m512bh)_mm512_loadu_si512(up + i * 32));
-            _mm_prefetch((const char *)(ahead + i * 32), _MM_HINT_T1); /* of the next panel */
+    const int64_t *places = w->halves + panel * 6;
+    const bf16 *up = w->up + places[2] * 32, *ahead = up + (places[1] + places[4]) * 32;
+    for (int half = 0; half < 2; half++, places += 3) {
+        __m512 even = _mm512_loadu_ps(sums + half * 16), odd = _mm512_setzero_ps();
+        const int32_t *pair = hidden + places[0];
+        int64_t i = 0;
+        for (; i + 1 < places[1]; i += 2, up += 64, ahead += 64) {
+            even = _mm512_dpbf16_ps(even, (__m512bh)_mm512_set1_epi32(pair[i]),
+                                    (__m512bh)_mm512_loadu_si512(up));
+            odd = _mm512_dpbf16_ps(odd, (__m512bh)_mm512_set1_epi32(pair[i + 1]),
+                                   (__m512bh)_mm512_loadu_si512(up + 32));
+            _mm_prefetch((const char *)ahead, _MM_HINT_T1); /* of the next panel */
+            _mm_prefetch((const char *)(ahead + 32), _MM_HINT_T1);
         }
-        _mm512_storeu_ps(sums + half * 16, y);
+        if (i < places[1]) {
+            even = _mm512_dpbf16_ps(even, (__m512bh)_mm512_set1_epi32(pair[i]),
+                                    (__m512bh)_mm512_loadu_si512(up));
+            up += 32, ahead += 32;
+        }
+        _mm512_storeu_ps(sums + half * 16, _mm512_add_ps(even, odd));
     }
 }
