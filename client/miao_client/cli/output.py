@@ -63,9 +63,10 @@ def sentence(error: MiaoError) -> str:
         parts += [f"{each.subject}: {each.description}" for each in error.limits]
     # A detail that the message spells out already is not said twice.
     parts[1:] = [part for part in parts[1:] if part.split(": ", 1)[1] not in error.message]
-    if error.retry_after is not None:
-        parts.append(f"Try again in {error.retry_after:g} s.")
-    return " ".join(parts)
+    said = " ".join(parts)
+    if error.retry_after is None:
+        return said
+    return f"{said.rstrip('.')}. Try again in {error.retry_after:g} s."
 
 
 def write_text(text: str) -> None:

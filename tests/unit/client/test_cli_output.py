@@ -28,7 +28,7 @@ def test_an_error_says_fields_and_limits() -> None:
         "Wrong. spec.stop: at most 16"
     )
     busy = BusyError("Busy.", retry_after=1.5, limits=[LimitViolation("model:m", "is full")])
-    assert output.sentence(busy) == "Busy. model:m: is full Try again in 1.5 s."
+    assert output.sentence(busy) == "Busy. model:m: is full. Try again in 1.5 s."
 
 
 def test_a_detail_in_the_message_is_not_said_twice() -> None:
