@@ -296,11 +296,9 @@ def _outside_context(
     if num_prompt_tokens == 0:
         yield Violation(path, "must give at least one token")
     elif num_prompt_tokens + (0 if _wants_none(spec) else 1) > context:
-        yield Violation(
-            path,
-            f"is {num_prompt_tokens} tokens long; the model's context is {context} tokens, and "
-            "at least one must be left to generate",
-        )
+        rest = "" if _wants_none(spec) else ", and at least one must be left to generate"
+        rule = f"is {num_prompt_tokens} tokens long; the model's context is {context} tokens{rest}"
+        yield Violation(path, rule)
     elif spec.max_tokens > context - num_prompt_tokens:
         yield Violation(
             "spec.max_tokens",

@@ -183,6 +183,11 @@ def _of_lark(text: str) -> str:
         raise FormatError("grammar", f"has more than {MAX_LEVELS} levels of brackets")
     is_error, messages = LLMatcher.validate_grammar_with_warnings(text, limits=_LIMITS)
     if is_error:
+        ebnf = re.search(r"^[ \t]*<?[\w-]+>?[ \t]*(::=)", text, re.MULTILINE)
+        if ebnf is not None:
+            line, column = text.count("\n", 0, ebnf.start(1)) + 1, ebnf.start(1) - ebnf.start() + 1
+            rule = 'rules are written "name: ...", as Lark has them, and begin at "start"'
+            raise FormatError("grammar", f"at line {line}, column {column}: {rule}")
         found = re.match(r"(?:at )?(\d+)\((\d+)\): (.*)", messages[0])
         if found is None:
             raise FormatError("grammar", _first_line(messages[0]))

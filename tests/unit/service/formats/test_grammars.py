@@ -99,6 +99,7 @@ def test_a_wrong_regular_expression_is_refused(pattern: str, words: str) -> None
 @pytest.mark.parametrize(
     ("grammar", "words"),
     [
+        ('# a\nroot ::= "a" | b', 'at line 2, column 6: rules are written "name: ..."'),
         ('start: "a" b', 'at line 1, column 8: unknown name: "b"'),
         ('start: a\na: "x" |\n  /(/', "line 3, column 3"),
         ('other: "a"', "no start rule"),
