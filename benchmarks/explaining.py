@@ -5,7 +5,8 @@
 The whole service with one worker. Some callers read one generation after another; beside
 them runs nobody, or one caller who asks for one explanation after another, by each method
 in turn. Each gap between two tokens of a caller counts: the median, the 99th percentile
-and the longest, and how many seconds an explanation takes, alone and beside the others.
+and the longest, and how many seconds an explanation of a whole output takes, alone and
+beside the others.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from machine import describe_machine
 from models import ensure_model
 
-from miao_client import Client, ExplainMethod, TokenIds
+from miao_client import Client, MiaoError, TokenIds
 from miao_worker.bundled import BUNDLED_MODEL_NAME, bundled_model_path
 from miao_worker.stack import Stack, StackSettings
 
-METHODS = (None, *ExplainMethod)
+EXPLAINING = ("leave_one_out", "gradient_x_input", "integrated_gradients")
+METHODS = (None, *EXPLAINING)
+STEPS = 8  # of the integral
 OUTPUT_TOKENS = 200  # of a generation
 
 
@@ -67,10 +70,10 @@ def _measure(target: str, options: argparse.Namespace) -> dict[str, object]:
     explained = TokenIds([100 + 37 * i % 3000 for i in range(options.input_tokens)])
     alone: dict[str, float] = {}
     with Client(target, timeout=300) as client:
-        for method in ExplainMethod:  # the first one of gradients loads the weights for them
-            client.explain(explained, max_tokens=8, method=method)
+        _explain(client, explained, "gradient_x_input")  # loads the weights for gradients
+        for method in EXPLAINING:
             began = time.perf_counter()
-            client.explain(explained, max_tokens=8, method=method)
+            _explain(client, explained, method)
             alone[method] = time.perf_counter() - began
     gaps: defaultdict[str, list[float]] = defaultdict(list)
     beside: defaultdict[str, list[float]] = defaultdict(list)
@@ -95,15 +98,24 @@ def _measure(target: str, options: argparse.Namespace) -> dict[str, object]:
                 "explanation_beside_s": round(statistics.median(took), 3) if took else None,
                 "explanations": len(took),
             }
-        print(name, result[name], flush=True)
+        print(name, json.dumps(result[name]), flush=True)
     return result
+
+
+def _explain(
+    client: Client, explained: TokenIds, method: str, timeout: float | None = None
+) -> None:
+    steps = STEPS if method == "integrated_gradients" else None
+    client.explain(
+        explained, max_tokens=8, method=method, whole_output=True, steps=steps, timeout=timeout
+    )
 
 
 def _together(
     target: str,
     options: argparse.Namespace,
     explained: TokenIds,
-    method: ExplainMethod | None,
+    method: str | None,
     gaps: list[float],
     took: list[float],
 ) -> None:
@@ -129,10 +141,12 @@ def _together(
                         break
 
     def explain() -> None:
+        assert method is not None
         with Client(target, timeout=300) as client:
             while (began := time.perf_counter()) < end:
-                client.explain(explained, max_tokens=8, method=method)
-                took.append(time.perf_counter() - began)
+                with suppress(MiaoError):  # that it is over when the others are
+                    _explain(client, explained, method, timeout=end - began)
+                    took.append(time.perf_counter() - began)
 
     threads = [threading.Thread(target=read, args=(i,)) for i in range(options.callers)]
     if method is not None:
