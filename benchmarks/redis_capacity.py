@@ -175,7 +175,8 @@ class PlayedFront:
             await self._submit(store, submission)
             while not stopping.is_set() and not (follower.has_ended and not follower.waiting_bytes):
                 with contextlib.suppress(TimeoutError):
-                    read.value += len(await asyncio.wait_for(follower.next_batch(), 2.0))
+                    events_read = await asyncio.wait_for(follower.next_batch(), 2.0)
+                    read.value += len(events_read)
             reader.leave(follower)
 
     async def _submit(self, store: GenerationStore, submission: Submission) -> None:

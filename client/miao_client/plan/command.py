@@ -36,6 +36,7 @@ _WRONG_ARGUMENT = 2
 _NOT_MET = 1
 _MOST_REQUESTS = 1_000_000  # simulated by `run`, where nothing else is asked
 _FEWEST_WORKERS = 4  # of a slice that is taken by itself
+_MOST_SCALED = 8  # of one whose workers come and go: fewer would go up and down too coarsely
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +248,17 @@ def sizes(
 
 def _part(load: Load, settings: FleetSettings, slice_of: int | None) -> Slice:
     """The part to simulate: as asked, else so that it ends soon and is no single worker."""
-    whole = settings.workers or (settings.autoscaling.most if settings.autoscaling else 1)
+    rule = settings.autoscaling
+    whole = settings.workers if rule is None else max(settings.workers, rule.most)
     if load.trace:
         if slice_of not in (None, 1):
             raise PlanError("--slice cannot be taken of --arrivals: a trace is as it is.")
         return Slice(whole, whole)
     if slice_of is None:
         by_time = int(load.expected_requests / _MOST_REQUESTS)
-        slice_of = max(1, min(by_time, whole // _FEWEST_WORKERS))
+        slice_of = max(
+            1, min(by_time, whole // (_FEWEST_WORKERS if rule is None else _MOST_SCALED))
+        )
     if not 1 <= slice_of <= whole:
         raise PlanError(
             f"--slice must be from 1 to the number of workers, {whole}, not {slice_of}."

@@ -148,12 +148,12 @@ class Slice:
 
 
 def simulate(calibration: Calibration, load: Load, settings: FleetSettings, part: Slice) -> Outcome:
-    """Run the part of a fleet; `settings.workers` is the whole one's."""
+    """Run the part of a fleet; `settings` are the whole one's, `part.of` the most workers."""
     factor = part.factor
     limit = settings.backlog_limit
     settings = replace(
         settings,
-        workers=part.workers if settings.workers else 0,
+        workers=max(1, round(settings.workers * factor)) if settings.workers else 0,
         backlog_limit=None if limit is None else max(1, round(limit * factor)),
         autoscaling=_scaled(settings.autoscaling, factor),
     )
