@@ -99,6 +99,7 @@ class Fleet:
         self.targets = [f"127.0.0.1:{each}" for each in ports]
         redis = [redis_program(), "--port", str(port), "--dir", str(folder), "--save", ""]
         redis += ["--bind", "127.0.0.1", "--appendonly", "yes"]
+        redis += ["--set-proc-title", "no"]  # keeps its environment readable from outside
         self.redis = Part("redis", redis, folder, "Ready to accept connections")
         common = ["--redis-url", self.redis_url]
         front = [*_module("miao_service"), *common, "--listen"]

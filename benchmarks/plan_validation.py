@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from fleet import Fleet as RealFleet
 from machine import describe_machine
 from models import ensure_model
 from workloads import VOCABULARY
@@ -32,7 +33,6 @@ from miao_client.plan.fleet import Fleet, FleetSettings
 from miao_client.plan.load import lengths, pairs_of
 from miao_client.plan.outcome import Outcome
 from miao_client.plan.request import Request
-from miao_worker.stack import Stack, StackSettings
 
 LIMITS = Limits(max_sequences=32, max_batch_tokens=2048)
 WORKER = ["--max-model-length", "2048", "--max-sequences", str(LIMITS.max_sequences)]
@@ -57,13 +57,13 @@ def main() -> None:
     reports = options.reports or Path(tempfile.mkdtemp(prefix="miao-plan-"))
     quantize = ["--quantize", options.quantize] if options.quantize else []
     worker = ["--model", str(ensure_model(options.model)), *WORKER, *quantize]
-    stack = Stack(StackSettings("127.0.0.1:0", worker), lambda *_: None)
-    stack.start()
+    fleet = RealFleet(reports, 1, 1, worker)
+    fleet.start()
     try:
-        found = _calibrate(stack.address, reports, options.output)
-        runs = [_compare(stack.address, reports, found, rate, options) for rate in options.rates]
+        found = _calibrate(fleet.targets[0], reports, options.output)
+        runs = [_compare(fleet.targets[0], reports, found, rate, options) for rate in options.rates]
     finally:
-        stack.stop()
+        fleet.stop()
     result = {"machine": describe_machine(), "model": options.model, "quantize": options.quantize}
     result |= {"prompts": PROMPTS, "answers": ANSWERS, "seconds": options.seconds, "runs": runs}
     (options.output / "one-worker.json").write_text(json.dumps(result, indent=1) + "\n")

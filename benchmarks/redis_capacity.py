@@ -48,6 +48,7 @@ from miao_worker.stack import redis_program
 MODEL = "capacity"
 SOURCES = [QueueSource(name, MODEL) for name in keys.queue_names(MODEL)]
 LEASE_MS = 3000
+QUIET = ["--set-proc-title", "no"]  # else its environment cannot be read from outside
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,7 @@ def costs(rows: list[dict[str, Any]]) -> dict[str, float]:
 def _redis(folder: str) -> Iterator[str]:
     port = free_port()
     options = ["--port", str(port), "--dir", folder, "--save", "", "--bind", "127.0.0.1"]
-    command = [redis_program(), *options, "--appendonly", "yes"]
+    command = [redis_program(), *options, "--appendonly", "yes", *QUIET]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     url = f"redis://127.0.0.1:{port}/0"
     try:

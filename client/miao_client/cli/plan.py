@@ -102,6 +102,21 @@ Backlog = Annotated[
     ),
 ]
 Lease = Annotated[float, typer.Option(help="As of miao worker.", rich_help_panel=_FLEET)]
+MaxSequences = Annotated[
+    int | None,
+    typer.Option(help="Of a batch. Default: the calibration's.", rich_help_panel=_FLEET),
+]
+MaxBatchTokens = Annotated[
+    int | None,
+    typer.Option(help="Of a step. Default: the calibration's.", rich_help_panel=_FLEET),
+]
+StartSeconds = Annotated[
+    float | None,
+    typer.Option(
+        help="From asking for a worker until it serves. Default: the calibration's.",
+        rich_help_panel=_FLEET,
+    ),
+]
 Json = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write all figures.", rich_help_panel=_RESULTS),
@@ -199,6 +214,9 @@ def size(
     price: Price = None,
     backlog_limit: Backlog = 1000,
     lease_seconds: Lease = 3.0,
+    max_sequences: MaxSequences = None,
+    max_batch_tokens: MaxBatchTokens = None,
+    start_seconds: StartSeconds = None,
     json: Json = None,
     plot: Plot = None,
 ) -> None:
@@ -210,7 +228,11 @@ def size(
 
     with command.refusing():
         results = command.Results(json, plot)
-        found = calibrations.read(calibration)
+        found = calibrations.read(calibration).changed(
+            max_sequences=max_sequences,
+            max_batch_tokens=max_batch_tokens,
+            start_seconds=start_seconds,
+        )
         goal = _goal(slo_ttft, slo_itl, slo_tpot, slo_e2e, percentile, good_share)
         drawn = command.pairs(input_tokens, output_tokens, lengths)
         loads = [
@@ -328,6 +350,9 @@ def run(
     price: Price = None,
     backlog_limit: Backlog = 1000,
     lease_seconds: Lease = 3.0,
+    max_sequences: MaxSequences = None,
+    max_batch_tokens: MaxBatchTokens = None,
+    start_seconds: StartSeconds = None,
     json: Json = None,
     plot: Plot = None,
 ) -> None:
@@ -342,7 +367,11 @@ def run(
 
     with command.refusing():
         results = command.Results(json, plot)
-        found = calibrations.read(calibration)
+        found = calibrations.read(calibration).changed(
+            max_sequences=max_sequences,
+            max_batch_tokens=max_batch_tokens,
+            start_seconds=start_seconds,
+        )
         goal = _goal(slo_ttft, slo_itl, slo_tpot, slo_e2e, percentile, good_share)
         load = command.load_of(
             rate=rate,

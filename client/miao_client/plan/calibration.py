@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,30 @@ class Calibration:
         for each in fields(Delays):
             _at_least(f"delays.{each.name}", getattr(self.delays, each.name), 0.0)
         _at_least("start_seconds", self.start_seconds, 0.0)
+
+    def changed(
+        self,
+        *,
+        max_sequences: int | None,
+        max_batch_tokens: int | None,
+        start_seconds: float | None,
+    ) -> Calibration:
+        """The same worker, started in another way; None leaves a number as it is.
+
+        Raises:
+            PlanError: A number makes no sense.
+        """
+        stated = {"max_sequences": max_sequences, "max_batch_tokens": max_batch_tokens}
+        limits = {name: value for name, value in stated.items() if value is not None}
+        sources = dict(self.sources)
+        sources |= {"limits": "as stated"} if limits else {}
+        sources |= {"start_seconds": "as stated"} if start_seconds is not None else {}
+        return replace(
+            self,
+            limits=replace(self.limits, **limits),
+            start_seconds=self.start_seconds if start_seconds is None else start_seconds,
+            sources=sources,
+        )
 
     def source(self, part: str) -> str:
         """Where a part comes from."""

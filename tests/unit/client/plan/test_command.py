@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from miao_client.cli import app
 from miao_client.plan import calibration as calibrations
 from miao_client.plan.errors import PlanError
-from miao_client.plan.load import Profile, lengths
+from miao_client.plan.load import Profile, lengths, read_profile
 from miao_client.plan.sizing import fewest
 
 
@@ -69,6 +70,24 @@ def test_a_day_with_scaling_and_a_failure_is_drawn(worker, tmp_path, capsys):
     assert "<svg" in plot.read_text()
 
 
+def test_a_worker_can_be_started_in_another_way(worker, tmp_path, capsys):
+    result = tmp_path / "plan.json"
+    load = ["--rate", "5", "--seconds", "20", *LENGTHS, "--json", str(result)]
+    changed = ["--max-sequences", "1", "--max-batch-tokens", "7", "--start-seconds", "3"]
+    assert app.run(["plan", "run", worker, "--workers", "4", *load, *changed]) == 0
+    found = json.loads(result.read_text())
+    assert found["run"]["mean_rows"] < 1
+    assert found["calibration"]["limits"]["max_batch_tokens"] == 7
+    assert "limits: as stated" in capsys.readouterr().out
+
+
+def test_the_examples_of_the_documents_are_read():
+    folder = Path(__file__).parents[4] / "docs" / "examples"
+    assumed = calibrations.read(folder / "h100-llama-3-8b-assumed.json")
+    assert "assumed" in assumed.source("step")
+    assert read_profile(folder / "day.jsonl").seconds == 86_400
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -82,6 +101,7 @@ def test_a_day_with_scaling_and_a_failure_is_drawn(worker, tmp_path, capsys):
         (["run", "--rate", "1", "--input-tokens", "many"], "--input-tokens must be a number"),
         (["run", "--rate", "1", "--output-tokens", "uniform:9-2"], "--output-tokens must be"),
         (["run", "--rate", "1", "--cached-share", "1"], "--cached-share must be at least 0"),
+        (["run", "--rate", "1", "--max-sequences", "0"], "limits.max_sequences must be at"),
         (["size", "--rate", "1"], "Say what callers must get"),
         (["size", "--rate", "1,x"], "--rate must be numbers"),
         (["size", "--rate", "40", "--slo-ttft", "0.001"], "No number of workers is enough"),
