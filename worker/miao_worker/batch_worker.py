@@ -41,6 +41,7 @@ from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.types import EngineStats
 from miao_worker.engine_process import EngineProcess
 from miao_worker.generation_runner import GenerationRunner
+from miao_worker.health import WorkerHealth
 from miao_worker.keeper import Keeper
 from miao_worker.metrics import WorkerMetrics
 from miao_worker.rq_bookkeeping import RqBookkeeping
@@ -55,8 +56,6 @@ _BLOCK_MS = 500  # how long a wait for work may last; also how late a signal is 
 _HEARTBEAT_SECONDS = 10.0
 _EXECUTION_TTL_SECONDS = 120
 _CONTROL_TTL_MS = 600_000
-# A call to a Redis that does not answer may take four times the socket's timeout.
-_STALLED_SECONDS = 120.0
 
 
 class BatchWorker(BaseWorker):
@@ -79,6 +78,7 @@ class BatchWorker(BaseWorker):
         self._on_ready = on_ready
         self._claims = ClaimStore(connection, settings.name, settings.lease_ms, settings.protection)
         self.metrics = WorkerMetrics(settings.model_name)
+        self.health = WorkerHealth()
         self._engine = EngineProcess(
             settings.engine,
             settings.model_name,
@@ -90,8 +90,6 @@ class BatchWorker(BaseWorker):
         self._ended: deque[AnyAttempt] = deque()
         self._stopped_by_rq: set[str] = set()
         self._stop_requests = 0
-        self._last_turn = time.monotonic()  # of the loop
-        self._is_serving = False
         self._engine_lost: ModelLoadError | None = None
         self._logged_stats = EngineStats()
         self._last_seen: dict[Any, Any] = {
@@ -127,7 +125,7 @@ class BatchWorker(BaseWorker):
             threads.append(threading.Thread(target=self._watch.run, name="adapters"))
         for thread in threads:
             thread.start()
-        self._last_turn, self._is_serving = time.monotonic(), True
+        self.health.serve(lambda: self._keeper.is_known and not self._is_stopping)
         self._on_ready()
         try:
             self._loop()
@@ -137,21 +135,6 @@ class BatchWorker(BaseWorker):
         if self._engine_lost is not None:
             raise self._engine_lost
         return True
-
-    # What probes ask; from other threads
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the model is loaded and fronts count this worker."""
-        return self._is_serving and not self._is_stopping and self._keeper.is_known
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether both loops still turn, if they ever have; the engine has a watchdog."""
-        if not self._is_serving:
-            return True
-        oldest = min(self._last_turn, self._keeper.last_turn)
-        return time.monotonic() - oldest < _STALLED_SECONDS
 
     def _assemble(self, card: ModelCard) -> None:
         clock = RedisClock(self._claims.now_ms())
@@ -169,7 +152,13 @@ class BatchWorker(BaseWorker):
         )
         presence = Presence(self.connection, card, self.name)
         self._keeper = Keeper(
-            self._claims, clock, self._runner, presence, self._settings, self._publish_state
+            self._claims,
+            clock,
+            self._runner,
+            presence,
+            self._settings,
+            self._publish_state,
+            self.health,
         )
         self._clock = clock
         self._state_told = WorkerState(self._settings, self.metrics, clock.now_ms())
@@ -188,7 +177,7 @@ class BatchWorker(BaseWorker):
     def _loop(self) -> None:
         heartbeat_due = 0.0
         while not self._is_stopping:
-            self._last_turn = time.monotonic()
+            self.health.turn("loop")
             try:
                 if time.monotonic() >= heartbeat_due:
                     self._beat()
@@ -233,7 +222,7 @@ class BatchWorker(BaseWorker):
 
     def _wait(self) -> None:
         """Sleep until the bell rings or a command comes."""
-        self._last_turn = time.monotonic()
+        self.health.turn("loop")
         self._follow_models()
         reply: Any = self.connection.xread(dict(self._last_seen), block=_BLOCK_MS)
         for stream, entries in _streams(reply):

@@ -60,7 +60,7 @@ def _work(settings: WorkerSettings) -> int:
         with (
             contextlib.closing(traces.active()),
             exposed(settings.metrics_listen, worker.metrics.registry) as address,
-            answering(settings.health_listen, worker) as health,
+            answering(settings.health_listen, worker.health) as health,
         ):
             if address:
                 _log.info("metrics are served at %s", address)

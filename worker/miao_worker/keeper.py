@@ -17,6 +17,7 @@ from miao_queue.cards import Presence
 from miao_queue.claims import ClaimStore, ReapedClaim, WriteCode
 from miao_worker.clock import RedisClock
 from miao_worker.generation_runner import GenerationRunner
+from miao_worker.health import WorkerHealth
 from miao_worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Keeper:
         presence: Presence,
         settings: WorkerSettings,
         on_tick: Callable[[], None] = lambda: None,
+        health: WorkerHealth | None = None,
     ) -> None:
         """`on_tick` is called each time, once the claims are renewed."""
         self.reaped: list[ReapedClaim] = []
@@ -47,18 +49,18 @@ class Keeper:
         self._presence = presence
         self._settings = settings
         self._on_tick = on_tick
+        self._health = health or WorkerHealth()
         self._accepting = True
         self._redis_run = ""  # which start of Redis was seen last
-        self.last_turn = time.monotonic()  # of `run`, whatever Redis says
-        self._last_tick = 0.0  # monotonic, as the next
-        self._may_reap_at = 0.0
+        self._last_tick = time.monotonic()  # presence was announced just now
+        self._may_reap_at = 0.0  # monotonic, as the one before
         self._stopping = threading.Event()
 
     def run(self) -> None:
         """Tick until stopped."""
         self._last_tick = time.monotonic()
         while not self._stopping.wait(self._settings.lease_seconds / 6):
-            self.last_turn = time.monotonic()
+            self._health.turn("keeper")
             try:
                 self._tick()
             except RedisError as error:

@@ -256,12 +256,15 @@ def test_a_terminated_worker_finishes_what_runs_and_takes_no_more(
 ) -> None:
     running = queue.submit(PROMPT, max_tokens=450)
     queue.wait(running, lambda record: record.tokens > 5)
+    # An autoscaler counts what runs, and stops no worker that has some.
+    wait_until(lambda: queue.redis.zcard("rq:wip:tiny:normal") == 1)
     worker.process.terminate()
     wait_until(lambda: not queue.redis.zcard(keys.workers("tiny")))
     waiting = queue.submit(PROMPT)
     assert worker.process.wait(30) == 0
     record = queue.record(running)
     assert (record.status, record.attempt) == (Status.FINISHED, 1)
+    assert queue.redis.zcard("rq:wip:tiny:normal") == 0
     assert queue.token_ids(running) == expected(PROMPT, 450)
     assert queue.record(waiting).status is Status.QUEUED
 
