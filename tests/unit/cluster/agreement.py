@@ -5,6 +5,7 @@ Each check takes documents and returns a sentence for each thing that is wrong.
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,10 @@ def ports(documents: Sequence[Document]) -> Iterator[str]:
                 elif service["spec"].get("clusterIP") == "None" and actual != port["port"]:
                     yield f"{service['metadata']['name']}: a headless {port['port']} is {actual}"
     yield from _policy_ports(documents)
+    for workload in workloads(documents, "front", "gateway"):
+        port = the(documents, "Service", workload.name)["spec"]["ports"][0]
+        if (port["appProtocol"] == "https") != bool(_settings(workload).tls_certificate):
+            yield f"{workload.name}: its port does not speak {port['appProtocol']}"
     for workload in workloads(documents, "gateway"):
         host, _, port = workload.environ["MIAO_TARGET"].rpartition(":")
         service = the(documents, "Service", host.removeprefix("dns:///"))
@@ -281,10 +286,12 @@ CHECKS = (
 )
 
 
+@functools.cache
 def containerfile() -> str:
     return (ROOT / "deploy/images/Containerfile").read_text("utf-8")
 
 
+@functools.cache
 def documented_secrets() -> dict[str, set[str]]:
     """The keys of each secret in the table of docs/kubernetes.md."""
     text = (ROOT / "docs/kubernetes.md").read_text("utf-8")
@@ -292,6 +299,7 @@ def documented_secrets() -> dict[str, set[str]]:
     return {name: set(re.findall(r"`([\w.-]+)`", cell)) for name, cell in rows}
 
 
+@functools.cache
 def _known_names(component: str) -> set[str]:
     if component == "front":
         return {entry.metadata["env"] for entry in fields(ServiceSettings)}

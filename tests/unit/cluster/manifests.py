@@ -32,7 +32,12 @@ def _rendered(overlay: str) -> list[Document]:
     command = ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
+    return read(done.stdout)
+
+
+def read(text: str) -> list[Document]:
+    """All documents of a file, by the parser in C where there is one."""
+    return list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 def written() -> list[Document]:
@@ -42,7 +47,7 @@ def written() -> list[Document]:
     """
     documents: list[Document] = []
     for path in sorted(FOLDER.rglob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text("utf-8")):
+        for document in read(path.read_text("utf-8")):
             if document["kind"] in ("Kustomization", "Component"):
                 documents += _generated(document)
             else:

@@ -176,6 +176,11 @@ MISTAKES: list[tuple[Check, Callable[[list[Document]], None], str]] = [
         spec("NetworkPolicy", "gateway", "ingress", 0, "ports", 0, port=8081),
         "nobody listens on 8081",
     ),
+    (
+        agreement.ports,
+        spec("Service", "front", "ports", 0, appProtocol="kubernetes.io/h2c"),
+        "does not speak kubernetes.io/h2c",
+    ),
     (agreement.probes, part("front", "livenessProbe", "grpc", service=""), "asks for ''"),
     (agreement.probes, part("front", "readinessProbe", "grpc", port=50051), "not ask at 50052"),
     (
