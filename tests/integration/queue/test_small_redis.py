@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from redis import Redis, exceptions
-from tests.conftest import free_port, redis_program
 
 from miao_queue.connection import connect, wait_until_ready
+from tests.conftest import free_port, redis_program
 
 FOLDER = Path(__file__).parents[3] / "deploy/kubernetes"
 
