@@ -55,19 +55,23 @@ LABELS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="writes JSON here, and a plot beside it")
+    parser.add_argument("--num-threads", type=int, default=2, help="of the engine")
+    parser.add_argument("--no-claims", action="store_true", help="time no claims")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as url:
-        with worker(url, Path(folder)):
+        with worker(url, Path(folder), arguments.num_threads):
             asyncio.run(run(url, "warm-up", quiet="quiet", flood=4, count=2))
             runs = {
                 "alone": asyncio.run(run(url, "alone", quiet="quiet", flood=0)),
                 "fair": asyncio.run(run(url, "fair", quiet="quiet", flood=FLOOD)),
                 "fcfs": asyncio.run(run(url, "fcfs", quiet="flood", flood=FLOOD)),
             }
-        claims = [asyncio.run(time_claims(url, *shape)) for shape in CLAIMS]
+        shapes = [] if arguments.no_claims else CLAIMS
+        claims = [asyncio.run(time_claims(url, *shape)) for shape in shapes]
     for name, found in runs.items():
         print(
-            f"{LABELS[name]:>42}: {describe(found['first_token_ms'])}, step {found['step_ms']} ms"
+            f"{LABELS[name]:>42}: first token {describe(found['first_token_ms'])}, "
+            f"claimed after {describe(found['queued_ms'])}, step {found['step_ms']} ms"
         )
     for row in claims:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
@@ -78,7 +82,7 @@ def main() -> None:
 
 
 def describe(times: list[int]) -> str:
-    return f"first token p50 {statistics.median(times):.0f} ms, longest {max(times)} ms"
+    return f"p50 {statistics.median(times):.0f} ms, longest {max(times)} ms"
 
 
 @contextmanager
@@ -107,12 +111,12 @@ def _answers(client: Redis) -> bool:
 
 
 @contextmanager
-def worker(url: str, folder: Path) -> Iterator[None]:
+def worker(url: str, folder: Path, num_threads: int) -> Iterator[None]:
     """A worker with the bundled model, ready."""
     log = folder / "worker.log"
     command = [sys.executable, "-m", "miao_worker", "--redis-url", url, "--name", MODEL]
     command += ["--model", str(bundled_model_path()), "--max-sequences", str(ROWS)]
-    command += ["--device", "cpu", "--cache-gib", "0.2"]
+    command += ["--device", "cpu", "--cache-gib", "0.2", "--num-threads", str(num_threads)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
@@ -142,6 +146,7 @@ async def run(url: str, name: str, quiet: str, flood: int, count: int = QUIET) -
     assert all(record.finished is not None for record in others)
     return {
         "first_token_ms": [first_token_ms(record) for record in ended],
+        "queued_ms": [queued_ms(record) for record in ended],
         "step_ms": round(statistics.median(map(step_ms, others or ended)), 2),
         "flood_seconds": round(max((seconds(r) for r in others), default=0.0), 2),
     }
@@ -182,6 +187,12 @@ async def finished(store: GenerationStore, generation_id: str, tenant: str) -> R
 def first_token_ms(record: Record) -> int:
     assert record.first_token_ms is not None
     return record.first_token_ms - record.accept_ms
+
+
+def queued_ms(record: Record) -> int:
+    """From acceptance to the claim."""
+    assert record.finished is not None
+    return record.finished.timings.queued.ToMilliseconds()
 
 
 def seconds(record: Record) -> float:

@@ -183,7 +183,12 @@ class BatchWorker(BaseWorker):
                     self._beat()
                     heartbeat_due = time.monotonic() + _HEARTBEAT_SECONDS
                 self._claim_all()
-                self._keep_books()
+                self._note_ends()
+                while self._books.num_waiting:
+                    self._books.make_next()
+                    # Each takes milliseconds: whoever comes goes before the next one.
+                    if self._books.num_waiting and not self._is_stopping:
+                        self._claim_all()
                 self._wait()
             except RedisError as error:
                 _log.warning("Redis does not answer (%s)", type(error).__name__)
@@ -258,6 +263,10 @@ class BatchWorker(BaseWorker):
             self._logged_stats = stats
 
     def _keep_books(self) -> None:
+        self._note_ends()
+        self._books.catch_up()
+
+    def _note_ends(self) -> None:
         while self._ended:
             execution = self._ended.popleft()
             stopped = execution.generation_id in self._stopped_by_rq
@@ -266,7 +275,6 @@ class BatchWorker(BaseWorker):
         while self._keeper.reaped:
             self.metrics.note_reaped()
             self._books.later(self._books.reaped, self._keeper.reaped.pop())
-        self._books.catch_up()
 
     def _on_ended(self, execution: AnyAttempt) -> None:
         """Called by the runner: there is room, and RQ has something to learn."""

@@ -67,13 +67,22 @@ class RqBookkeeping:
     def catch_up(self) -> None:
         """Make all entries that wait. After a RedisError those not made wait on."""
         while self._backlog:
-            try:
-                self._backlog[0]()
-            except RedisError:
-                raise
-            except Exception:
-                _log.exception("RQ does not take an entry; it is left out")
-            self._backlog.popleft()
+            self.make_next()
+
+    @property
+    def num_waiting(self) -> int:
+        """Entries to be made."""
+        return len(self._backlog)
+
+    def make_next(self) -> None:
+        """Make the entry that waits for the longest. After a RedisError it waits on."""
+        try:
+            self._backlog[0]()
+        except RedisError:
+            raise
+        except Exception:
+            _log.exception("RQ does not take an entry; it is left out")
+        self._backlog.popleft()
 
     def start(self, claim: Claim) -> None:
         """A generation runs here: job started, execution registered."""
