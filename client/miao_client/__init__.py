@@ -40,6 +40,17 @@ from miao_client.explanation_results import (
     InputToken,
     OutputToken,
 )
+from miao_client.fleet import (
+    AuditPage,
+    AuditRecord,
+    Fleet,
+    FleetModel,
+    FleetWorker,
+    TenantQueue,
+    UsagePage,
+    UsageRecord,
+    UsageSum,
+)
 from miao_client.formats import Choices, Grammar, JsonSchema, Regex, ResponseFormat
 from miao_client.interceptors import AsyncInterceptor, Interceptor
 from miao_client.options import GenerateOptions, OnDisconnect, Priority, Ranking, Truncation
@@ -96,6 +107,8 @@ __all__ = [
     "AsyncInterceptor",
     "AsyncTokenProvider",
     "Attribution",
+    "AuditPage",
+    "AuditRecord",
     "AuthenticationError",
     "BusyError",
     "Choices",
@@ -119,6 +132,9 @@ __all__ = [
     "Explanation",
     "FieldViolation",
     "FinishReason",
+    "Fleet",
+    "FleetModel",
+    "FleetWorker",
     "GenerateOptions",
     "Generation",
     "GenerationCancelledError",
@@ -157,6 +173,7 @@ __all__ = [
     "Score",
     "ScoredToken",
     "Task",
+    "TenantQueue",
     "Timings",
     "Tls",
     "TokenIds",
@@ -173,6 +190,9 @@ __all__ = [
     "UnavailableError",
     "UnsupportedError",
     "Usage",
+    "UsagePage",
+    "UsageRecord",
+    "UsageSum",
     "__version__",
     "tool",
 ]

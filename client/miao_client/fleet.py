@@ -35,9 +35,9 @@ class FleetWorker:
     is_draining: bool
     num_generations: int
     num_running: int
-    max_running: int
+    max_running: int  # the most that a batch holds
     num_waiting: int
-    cache_usage: float
+    cache_usage: float  # used share of the KV cache, 0 to 1
     prompt_tokens: int
     cached_prompt_tokens: int
     output_tokens: int
@@ -112,7 +112,7 @@ class AuditRecord:
 
     time: datetime
     tenant: str
-    credential: str
+    credential: str  # which one; no secret
     action: str
     outcome: str
     generation_id: str

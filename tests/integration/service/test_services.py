@@ -13,6 +13,7 @@ from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao.v1 import model_service_pb2 as models
 from miao.v1 import understanding_service_pb2 as understanding
+from miao_client import AsyncClient
 from miao_queue.telemetry.probes import LIVENESS
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -170,3 +171,17 @@ async def test_every_method_of_the_contract_is_answered(front: Any) -> None:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await front.channel.unary_unary(path)(b"\xff")
                 assert caught.value.code().name == "INVALID_ARGUMENT", path
+
+
+async def test_a_client_of_several_fronts_leaves_out_one_that_is_about_to_stop(
+    start_front: Any, worker: Any, redis_url: str
+) -> None:
+    empty = redis_url.replace("/0", "/1")  # a front that knows no models, to tell the two apart
+    async with start_front() as one, start_front(redis_url=empty) as other:
+        ports = (one.port, other.port)
+        async with AsyncClient("ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)) as client:
+            while len({len(await client.models()) for _ in range(4)}) < 2:
+                pass
+            one.front._health.close()
+            while any([await client.models() for _ in range(6)]):  # the other answers alone
+                pass

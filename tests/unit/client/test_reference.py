@@ -17,7 +17,9 @@ import miao_client.testing
 
 ROOT = Path(__file__).parents[3]
 # Names that say what they count or are.
-PLAIN = re.compile(r"num_\w+|\w*_tokens|token_ids?|ids|(\w+_)?seconds|dimensions|vocab_size")
+PLAIN = re.compile(
+    r"num_\w+|\w*_tokens|token_ids?|ids|(\w+_)?seconds|\w+_ms(_p\d+)?|\w+_per_second|dimensions|vocab_size"
+)
 MODULES = [miao_client, miao_client.testing]
 
 
