@@ -110,7 +110,7 @@ def test_cancel_before_acceptance_finds_the_generation_by_its_key(
     service.script("CreateGeneration", {"generation": service.generation()})
     service.script("CancelGeneration", {"generation": service.generation()})
     with client.generate("hello"):
-        pass
+        service.wait_for_call("Generate")  # or it is left before it was sent
     (created,), (sent,) = service.requests("CreateGeneration"), service.requests("Generate")
     assert (created.request_id, created.spec) == (sent.request_id, sent.spec)
     assert service.requests("CancelGeneration")[0].generation_id == "gen-1"
