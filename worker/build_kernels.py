@@ -28,6 +28,7 @@ _AVX512 = [
     "-mavx512bf16",
     "-mavx512vnni",
     "-mavx512vbmi",
+    "-mprfchw",
 ]
 _LEVELS: dict[str, dict[str, list[str]]] = {
     "x86_64": {

@@ -99,8 +99,8 @@ static void prepare_share(const Share *s, const bf16 *x, int64_t in) {
     }
 }
 
-/* Add to the sums (32,) of one row of the product at one panel. */
-static void add_share(const Share *s, int64_t panel, float *sums, int64_t row) {
+/* Add to the sums (2, 16) of one row of the product at one panel. */
+static void add_share(const Share *s, int64_t panel, __m512 *sums, int64_t row) {
     const Adapters *a = s->adapters;
     int64_t owner = s->owners->owners[row];
     if (owner < 0) return;
@@ -110,7 +110,7 @@ static void add_share(const Share *s, int64_t panel, float *sums, int64_t row) {
     const int64_t *places = w->halves + panel * 6;
     const bf16 *up = w->up + places[2] * 32, *ahead = up + (places[1] + places[4]) * 32;
     for (int half = 0; half < 2; half++, places += 3) {
-        __m512 even = _mm512_loadu_ps(sums + half * 16), odd = _mm512_setzero_ps();
+        __m512 even = sums[half], odd = _mm512_setzero_ps();
         const int32_t *pair = hidden + places[0];
         int64_t i = 0;
         for (; i + 1 < places[1]; i += 2, up += 64, ahead += 64) {
@@ -126,6 +126,6 @@ static void add_share(const Share *s, int64_t panel, float *sums, int64_t row) {
                                     (__m512bh)_mm512_loadu_si512(up));
             up += 32, ahead += 32;
         }
-        _mm512_storeu_ps(sums + half * 16, _mm512_add_ps(even, odd));
+        sums[half] = _mm512_add_ps(even, odd);
     }
 }

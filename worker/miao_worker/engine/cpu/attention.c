@@ -351,8 +351,8 @@ static void score_span(const Layer *l, Scratch *s, const int64_t *table, int64_t
         TileRun keys = {(char *)l->keys + at * 2, (char *)l->keys + next * 2, TILE_SIZE,
                         TILE_BYTES};
         float *scores = s->scores + t * TILE;
-        if (rows > 16) multiply_tiles(0, 1, x, keys, dim / 32, START, 0, scores, SPAN * 4);
-        else multiply_tiles(0, 0, x, keys, dim / 32, START, 0, scores, SPAN * 4);
+        if (rows > 16) multiply_tiles(0, 1, x, keys, dim / 32, START, NOTHING, scores, SPAN * 4);
+        else multiply_tiles(0, 0, x, keys, dim / 32, START, NOTHING, scores, SPAN * 4);
         char *values = (char *)s->values + t * bytes;
         memcpy(values, (char *)l->values + at * 2, bytes);
         memcpy(values + bytes, (char *)l->values + next * 2, bytes);
@@ -366,8 +366,8 @@ static void output_span(const Layer *l, Scratch *s, int count, int rows) {
     for (int64_t i = 0; i < dim; i += 32) {
         const char *values = (char *)s->values + i * 4;
         TileRun w = {values, values + TILE_BYTES, 16 * dim * 4, dim * 4};
-        if (rows > 16) multiply_tiles(0, 1, x, w, count / 32, GO_ON, 0, s->out + i, dim * 4);
-        else multiply_tiles(0, 0, x, w, count / 32, GO_ON, 0, s->out + i, dim * 4);
+        if (rows > 16) multiply_tiles(0, 1, x, w, count / 32, GO_ON, NOTHING, s->out + i, dim * 4);
+        else multiply_tiles(0, 0, x, w, count / 32, GO_ON, NOTHING, s->out + i, dim * 4);
     }
 }
 

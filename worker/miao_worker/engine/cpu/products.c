@@ -55,53 +55,7 @@ void miao_pack(const void *weight, int64_t out, int64_t in, int64_t is_int8, int
     }
 }
 
-/* Bias, scales and activation on a block's sums, and out with them. */
-static void finish_block(const Product *p, int64_t panel, float *sums, int rows,
-                         const float *row_scales, void *out, int64_t row, int64_t out_dtype) {
-    int64_t first = panel * PANEL;
-    for (int r = 0; r < rows; r++) {
-        float *y = sums + r * PANEL;
-        if (p->is_int8) {
-            const float *scales = p->scales + first;
-            const int32_t *weights = p->sums + first;
-            int32_t whole[PANEL];
-            memcpy(whole, y, sizeof whole);
-#pragma omp simd
-            for (int i = 0; i < PANEL; i++)
-                y[i] = (float)(whole[i] - 128 * weights[i]) * (row_scales[r] * scales[i]);
-        }
-        if (p->bias) {
-#pragma omp simd
-            for (int i = 0; i < PANEL; i++) y[i] += p->bias[first + i];
-        }
-#if defined(__AVX512BF16__)
-        if (p->share) add_share(p->share, panel, y, row + r);
-#endif
-        int64_t width = p->out, at = first, count = PANEL;
-        if (p->epilogue != PLAIN) {
-            width = p->out / 2, at = panel * 16, count = 16;
-            if (p->epilogue == SILU_GATE) {
-#pragma omp simd
-                for (int i = 0; i < 16; i++) y[i] = y[i] / (1.0f + exponential(-y[i])) * y[i + 16];
-            } else {
-#pragma omp simd
-                for (int i = 0; i < 16; i++) {
-                    float x = y[i];
-                    y[i] = GELU_TANH_OF_X * y[i + 16];
-                }
-            }
-        }
-        if (count > width - at) count = width - at;
-        int64_t to = (row + r) * width + at;
-        if (out_dtype == BFLOAT16) {
-            bf16 *o = (bf16 *)out + to;
-#pragma omp simd
-            for (int64_t i = 0; i < count; i++) o[i] = narrow(y[i]);
-        } else {
-            memcpy((float *)out + to, y, count * 4);
-        }
-    }
-}
+#include "results.c"
 
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
 

@@ -10,6 +10,10 @@
 #define BLOCK 32              /* rows whose sums stay in tiles */
 #define PART_TILES 64         /* tiles of a row that a sweep takes at once */
 #define CACHE_BYTES (1 << 20) /* of the second-level cache, for a sweep's rows */
+#define MOST_ROWS 512         /* of a sweep */
+#ifndef PIECE_TILES
+#define PIECE_TILES 8         /* of a panel, that all blocks meet before the next piece comes */
+#endif
 #define READ_AHEAD 4096       /* bytes of a panel that only one block meets */
 
 /* How a product of so many rows goes about it. */
@@ -31,7 +35,7 @@ static Plan plan_of(const Product *p, int64_t rows) {
         plan.sweep = 256;
         plan.parts = (plan.tiles + PART_TILES - 1) / PART_TILES;
     }
-    if (plan.sweep > 512) plan.sweep = 512;
+    if (plan.sweep > MOST_ROWS) plan.sweep = MOST_ROWS;
     if (rows <= BLOCK) plan.parts = 1;
     int64_t padded = (rows + BLOCK - 1) / BLOCK * BLOCK;
     if (plan.sweep > padded) plan.sweep = padded;
@@ -45,13 +49,13 @@ static Plan plan_of(const Product *p, int64_t rows) {
 
 /* sums (rows, 32) of a part of one panel. */
 static void add_up(int64_t is_int8, int is_tall, TileRun x, const char *panel, int64_t count,
-                   int going_on, int64_t ahead, float *sums) {
+                   int going_on, Prefetch next, float *sums) {
     const int64_t line = PANEL * sizeof(float);
     const TileRun w = {panel, panel + TILE_BYTES, 2 * TILE_SIZE, 2 * TILE_BYTES};
-    if (is_int8 && is_tall) multiply_tiles(1, 1, x, w, count, going_on, ahead, sums, line);
-    else if (is_int8) multiply_tiles(1, 0, x, w, count, going_on, ahead, sums, line);
-    else if (is_tall) multiply_tiles(0, 1, x, w, count, going_on, ahead, sums, line);
-    else multiply_tiles(0, 0, x, w, count, going_on, ahead, sums, line);
+    if (is_int8 && is_tall) multiply_tiles(1, 1, x, w, count, going_on, next, sums, line);
+    else if (is_int8) multiply_tiles(1, 0, x, w, count, going_on, next, sums, line);
+    else if (is_tall) multiply_tiles(0, 1, x, w, count, going_on, next, sums, line);
+    else multiply_tiles(0, 0, x, w, count, going_on, next, sums, line);
 }
 
 /* Bring a row into its place among the tiles, rounded where the product is in 8 bits; rows and
@@ -80,6 +84,49 @@ static void lay_row(const Product *p, const Plan *plan, const char *x, int64_t r
 /* Bytes of working memory that a product of so many rows takes. */
 int64_t miao_product_bytes(const Product *p, int64_t rows) { return plan_of(p, rows).bytes; }
 
+/* The rows that meet each panel before the next one comes, and the part of their inputs. */
+typedef struct {
+    const char *rows, *tiles; /* where they lie as given, and laid out */
+    const float *scales;
+    int64_t first, count, blocks, is_tall;
+    int64_t part_first, part_tiles, is_begun, is_last; /* of the inputs */
+} Sweep;
+
+static TileRun block_of(const Plan *plan, const Sweep *s, int64_t block, int64_t tile) {
+    if (plan->is_in_place)
+        return (TileRun){s->rows, s->rows + 16 * plan->row_bytes, TILE_BYTES, plan->row_bytes};
+    int64_t group_bytes = plan->tiles * TILE_SIZE;
+    const char *at = s->tiles + 2 * block * group_bytes + tile * TILE_SIZE;
+    return (TileRun){at, at + group_bytes, TILE_SIZE, TILE_BYTES};
+}
+
+/* One panel, piece by piece so that a piece stays in the first-level cache while the rows pass
+ * by, and the next one is on its way from memory; so are the lines that the results go to.
+ * `sums` (blocks, 32, 32). */
+static void multiply_panel(const Product *p, const Plan *plan, const Sweep *s, int64_t panel,
+                           float *sums, void *out, int64_t out_dtype) {
+    int64_t size = 2 * TILE_SIZE, tiles = s->part_tiles, pieces = 1;
+    const char *w = (const char *)p->packed + panel * PANEL * plan->row_bytes + s->part_first * size;
+    if (s->blocks > 1) pieces = (tiles + PIECE_TILES - 1) / PIECE_TILES;
+    Prefetch next = {.lines = (size / 64 + s->blocks - 1) / s->blocks};
+    for (int64_t piece = 0; piece < pieces; piece++) {
+        int64_t first = tiles * piece / pieces, count = tiles * (piece + 1) / pieces - first;
+        int going_on = piece || s->is_begun ? GO_ON : START;
+        int is_last = piece == pieces - 1 && s->is_last;
+        next.from = w + (s->blocks > 1 ? (first + count) * size : READ_AHEAD);
+        for (int64_t b = 0; b < s->blocks; b++, next.from += count * next.lines * 64) {
+            int64_t row = b * BLOCK, rows = s->count - row < BLOCK ? s->count - row : BLOCK;
+            float *block_sums = sums + row * PANEL;
+            if (is_last) fetch_block(p, panel, (int)rows, out, s->first + row, out_dtype);
+            add_up(p->is_int8, s->is_tall, block_of(plan, s, b, s->part_first + first),
+                   w + first * size, count, going_on, next, block_sums);
+            if (is_last)
+                finish_block(p, panel, block_sums, (int)rows, s->scales + row, out, s->first + row,
+                             out_dtype);
+        }
+    }
+}
+
 /* out = x . w^T with the epilogue; x (rows, in) bfloat16, `memory` of miao_product_bytes. */
 void miao_product(const Product *p, const void *x, void *out, int64_t rows, int64_t out_dtype,
                   void *memory) {
@@ -87,46 +134,32 @@ void miao_product(const Product *p, const void *x, void *out, int64_t rows, int6
     float *scales = memory;
     char *tiles = (char *)memory + plan.rows;
     float *kept = (float *)((char *)memory + plan.sums);
-    int64_t group_bytes = plan.tiles * TILE_SIZE, panel_bytes = PANEL * plan.row_bytes;
     /* Handed out in portions: a thread whose core does something else holds nobody up. */
     int64_t portion = p->panels / 24 > 1 ? p->panels / 24 : 1;
 #pragma omp parallel if (rows * p->in * p->out > SMALL_PRODUCT)
     {
-        float local[BLOCK * PANEL] __attribute__((aligned(64)));
-        int shaped = rows > BLOCK ? BLOCK : (int)rows;
-        shape_tiles(shaped);
-        for (int64_t sweep = 0; sweep < rows; sweep += plan.sweep) {
-            int64_t count = rows - sweep < plan.sweep ? rows - sweep : plan.sweep;
-            int64_t blocks = (count + BLOCK - 1) / BLOCK;
-            const char *from = (const char *)x + sweep * p->in * 2;
+        float local[MOST_ROWS * PANEL] __attribute__((aligned(64)));
+        shape_tiles(rows > BLOCK ? BLOCK : (int)rows);
+        Sweep s = {.tiles = tiles, .scales = scales, .is_tall = rows > 16};
+        for (; s.first < rows; s.first += plan.sweep) {
+            s.count = rows - s.first < plan.sweep ? rows - s.first : plan.sweep;
+            s.blocks = (s.count + BLOCK - 1) / BLOCK;
+            s.rows = (const char *)x + s.first * p->in * 2;
             if (!plan.is_in_place) {
-                int64_t laid = rows > BLOCK ? blocks * BLOCK : count;
+                int64_t laid = rows > BLOCK ? s.blocks * BLOCK : s.count;
 #pragma omp for schedule(static)
                 for (int64_t r = 0; r < laid; r++)
-                    lay_row(p, &plan, from + r * p->in * 2, r, count, tiles, scales + r);
+                    lay_row(p, &plan, s.rows + r * p->in * 2, r, s.count, tiles, scales + r);
             }
             for (int64_t part = 0; part < plan.parts; part++) {
-                int64_t first = plan.tiles * part / plan.parts;
-                int64_t length = plan.tiles * (part + 1) / plan.parts - first;
+                s.part_first = plan.tiles * part / plan.parts;
+                s.part_tiles = plan.tiles * (part + 1) / plan.parts - s.part_first;
+                s.is_begun = part > 0;
+                s.is_last = part == plan.parts - 1;
 #pragma omp for schedule(dynamic, portion)
                 for (int64_t panel = 0; panel < p->panels; panel++) {
-                    const char *w = (const char *)p->packed + panel * panel_bytes + first * 2 * TILE_SIZE;
-                    for (int64_t b = 0; b < blocks; b++) {
-                        int64_t group = 2 * b, block_rows = count - b * BLOCK;
-                        if (block_rows > BLOCK) block_rows = BLOCK;
-                        const char *laid = tiles + group * group_bytes + first * TILE_SIZE;
-                        TileRun block = {laid, laid + group_bytes, TILE_SIZE, TILE_BYTES};
-                        if (plan.is_in_place)
-                            block = (TileRun){from, from + 16 * plan.row_bytes, TILE_BYTES,
-                                              plan.row_bytes};
-                        float *sums = local;
-                        if (plan.parts > 1) sums = kept + (panel * blocks + b) * BLOCK * PANEL;
-                        add_up(p->is_int8, shaped > 16, block, w, length, part ? GO_ON : START,
-                               blocks == 1 ? READ_AHEAD : 0, sums);
-                        if (part == plan.parts - 1)
-                            finish_block(p, panel, sums, (int)block_rows, scales + b * BLOCK, out,
-                                         sweep + b * BLOCK, out_dtype);
-                    }
+                    float *sums = plan.parts > 1 ? kept + panel * s.blocks * BLOCK * PANEL : local;
+                    multiply_panel(p, &plan, &s, panel, sums, out, out_dtype);
                 }
             }
         }

@@ -55,11 +55,19 @@ typedef struct {
 
 enum { START = 0, GO_ON = 1 };
 
+/* What is brought nearer during a product: so many lines of 64 bytes at each tile. */
+typedef struct {
+    const char *from;
+    int64_t lines;
+} Prefetch;
+
+static const Prefetch NOTHING = {0, 0};
+
 /* sums (rows, 32), lines of `sums_line` bytes, = or += x (rows, 64 bytes times `count`) . w.
- * Where is_tall is 0 there are 16 rows at most. w is brought nearer `ahead` bytes before. */
+ * Where is_tall is 0 there are 16 rows at most. */
 static inline __attribute__((always_inline)) void multiply_tiles(
     const int is_int8, const int is_tall, TileRun x, TileRun w, int64_t count, int going_on,
-    int64_t ahead, float *sums, int64_t sums_line) {
+    Prefetch next, float *sums, int64_t sums_line) {
 #define ADD(SUM, A, B)                   \
     do {                                 \
         if (is_int8) {                   \
@@ -86,9 +94,8 @@ static inline __attribute__((always_inline)) void multiply_tiles(
         }
     }
     for (int64_t i = 0; i < count; i++) {
-        if (ahead)
-            for (int64_t p = 0; p < 2 * TILE_SIZE; p += 64)
-                _mm_prefetch(w.first + ahead + p, _MM_HINT_T0);
+        for (int64_t p = 0; p < next.lines; p++) _mm_prefetch(next.from + p * 64, _MM_HINT_T0);
+        next.from += next.lines * 64;
         _tile_loadd(6, w.first, w.line);
         _tile_loadd(4, x.first, x.line);
         ADD(0, 4, 6);
