@@ -62,7 +62,9 @@ def write_run(outcome: Outcome, part: Slice, path: Path) -> None:
     whole = 1 / part.factor
     rows = figure.subplots(1, 3)
     _line(rows[0], outcome.moments, lambda m: m.rate * whole, "requests a second", _PALE)
-    _line(rows[0].twinx(), outcome.moments, lambda m: m.ready * whole, "workers ready", _BLUE)
+    beside = rows[0].twinx()
+    _line(beside, outcome.moments, lambda m: m.ready * whole, "workers ready", _BLUE)
+    beside.set_ylim(bottom=0)
     _dress(rows[0], "Load (grey) and workers", "minutes", "requests a second")
     _line(rows[1], outcome.moments, lambda m: m.waiting * whole, "waiting", _RED)
     _line(rows[1], outcome.moments, lambda m: m.running * whole, "running", _GREEN)
@@ -90,7 +92,6 @@ def _line(
 ) -> None:
     minutes = [moment.at / 60 for moment in moments]
     axes.plot(minutes, list(map(value, moments)), color=colour, label=label, linewidth=1.4)
-    axes.set_ylim(bottom=0)
 
 
 def _dress(axes: Axes, title: str, x: str, y: str) -> None:
