@@ -184,11 +184,8 @@ class BatchWorker(BaseWorker):
                     heartbeat_due = time.monotonic() + _HEARTBEAT_SECONDS
                 self._claim_all()
                 self._note_ends()
-                while self._books.num_waiting:
-                    self._books.make_next()
-                    # Each takes milliseconds: whoever comes goes before the next one.
-                    if self._books.num_waiting and not self._is_stopping:
-                        self._claim_all()
+                # An entry takes milliseconds: whoever comes goes before the next one.
+                self._books.make_round(between=self._claim_all)
                 self._wait()
             except RedisError as error:
                 _log.warning("Redis does not answer (%s)", type(error).__name__)
@@ -203,7 +200,7 @@ class BatchWorker(BaseWorker):
 
         RQ's books take milliseconds; they come when all are under way.
         """
-        while (barred := self._runner.barred) is not None:
+        while not self._is_stopping and (barred := self._runner.barred) is not None:
             claim = self._claims.claim(self._served.sources(), uuid4().hex, barred)
             self._note_suspension(is_suspended=isinstance(claim, Suspended))
             match claim:
@@ -226,10 +223,11 @@ class BatchWorker(BaseWorker):
             self.set_state(WorkerStatus.SUSPENDED if is_suspended else idle)
 
     def _wait(self) -> None:
-        """Sleep until the bell rings or a command comes."""
+        """Sleep until the bell rings or a command comes; only look, where entries still wait."""
         self.health.turn("loop")
         self._follow_models()
-        reply: Any = self.connection.xread(dict(self._last_seen), block=_BLOCK_MS)
+        block_ms = None if self._books.num_waiting else _BLOCK_MS
+        reply: Any = self.connection.xread(dict(self._last_seen), block=block_ms)
         for stream, entries in _streams(reply):
             self._last_seen[stream] = entries[-1][0].decode()
             for _, fields in entries:

@@ -69,6 +69,16 @@ class RqBookkeeping:
         while self._backlog:
             self.make_next()
 
+    def make_round(self, between: Callable[[], None]) -> None:
+        """Make the entries that wait now, and call `between` before each that is left.
+
+        What `between` adds waits for the next round: rounds end however fast work comes.
+        """
+        for _ in range(len(self._backlog)):
+            self.make_next()
+            if self._backlog:
+                between()
+
     @property
     def num_waiting(self) -> int:
         """Entries to be made."""

@@ -27,6 +27,20 @@ def test_entries_are_made_one_by_one_in_order(books: RqBookkeeping) -> None:
     assert (made, books.num_waiting) == (["a", "b", "c", "d"], 0)
 
 
+def test_a_round_ends_though_more_comes_all_the_time(books: RqBookkeeping) -> None:
+    made: list[str] = []
+
+    def more() -> None:
+        made.append("claim")
+        books.later(made.append, "later")
+
+    for name in ("a", "b"):
+        books.later(made.append, name)
+    books.make_round(between=more)
+    assert made == ["a", "claim", "b", "claim"]
+    assert books.num_waiting == 2
+
+
 def test_what_redis_does_not_take_waits_on_and_what_fails_is_left_out(
     books: RqBookkeeping, caplog: pytest.LogCaptureFixture
 ) -> None:
