@@ -44,7 +44,7 @@ def expressions() -> list[str]:
     """All that the dashboard asks Prometheus, and all lines of the rules that do."""
     panels = [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
     asked = [target["expr"] for panel in panels for target in panel["targets"]]
-    asked += [each["definition"] for each in dashboard()["templating"]["list"][1:]]
+    asked += [each["query"]["query"] for each in dashboard()["templating"]["list"][1:]]
     rules = (_MONITORING / "rules.yml").read_text("utf-8")
     return asked + re.findall(r"^\s*expr: (.*)$", rules, re.MULTILINE)
 
