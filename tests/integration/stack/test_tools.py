@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import jsonschema
 import pytest
+from redis import Redis
 
 from miao_client import Client, FinishReason, InvalidRequestError, Message, Tool, ToolChoice
+from miao_queue import keys
+from miao_worker.stack import Stack, StackSettings
+from tests.forked_worker import ForkingStack
+from tests.integration.stack.conftest import WORKER_OPTIONS
 
 SCHEMA = {
     "type": "object",
@@ -51,3 +62,50 @@ def test_a_schema_that_output_cannot_follow_is_refused_by_its_place(client: Clie
     with pytest.raises(InvalidRequestError, match=r"tools\[1\].parameters_json_schema"):
         client.generate(QUESTION, tools=[TOOLS[0], odd], tool_choice="required").result()
     client.generate(QUESTION, tools=[TOOLS[0], odd], max_tokens=2).result()
+
+
+@pytest.fixture
+def pair(tiny_model: Path) -> Iterator[Stack]:
+    """Two workers of one model."""
+    worker = ["--model", str(tiny_model), "--name", "tiny", *WORKER_OPTIONS]
+    stack = ForkingStack(
+        StackSettings("127.0.0.1:0", worker, more_workers=[worker]), lambda *_: None
+    )
+    stack.start()
+    yield stack
+    stack.stop()
+
+
+def owner_of(stack: Stack, generation_id: str) -> str:
+    with Redis.from_url(stack.redis_url) as redis:
+        name: bytes = redis.hget(keys.generation(generation_id), "worker")
+    return name.decode()
+
+
+def test_a_call_is_taken_over_in_its_midst(pair: Stack) -> None:
+    days = {"type": "array", "items": {"type": "integer"}, "minItems": 60, "maxItems": 80}
+    tool = Tool("plan", "", {**SCHEMA, "properties": {"days": days}, "required": ["days"]})
+    asked: dict[str, Any] = {
+        "tools": [tool],
+        "tool_choice": tool,
+        "temperature": 1,
+        "seed": 3,
+        "max_tokens": 460,
+    }
+    with Client(pair.address) as client:
+        undisturbed = client.generate(QUESTION, **asked).result()
+        jsonschema.validate(undisturbed.tool_calls[0].arguments, tool.parameters)
+        stream = client.generate(QUESTION, **asked)
+        parts: list[str] = []
+        owner = None
+        for chunk in stream:
+            parts += [delta.arguments_json for delta in chunk.tool_calls]
+            if owner is None and len("".join(parts)) > 40:
+                owner = owner_of(pair, stream.generation_id)
+                os.kill(int(owner.split("-")[-2]), signal.SIGKILL)
+        result = stream.result()
+        assert result.token_ids == undisturbed.token_ids
+        (call,) = result.tool_calls
+        assert call.arguments == undisturbed.tool_calls[0].arguments
+        assert "".join(parts) == call.arguments_json
+        assert (undisturbed.attempts, result.attempts) == (1, 2)
