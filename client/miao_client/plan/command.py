@@ -12,13 +12,12 @@ from typing import Any
 
 import typer
 
-from miao_client.bench.errors import SettingsError
 from miao_client.bench.settings import check_folder
 from miao_client.plan import calibration as calibrations
 from miao_client.plan import document, fitting, plot, report, samples
 from miao_client.plan.autoscaling import Autoscaling
 from miao_client.plan.calibration import Calibration, Limits
-from miao_client.plan.errors import PlanError
+from miao_client.plan.errors import PlanError, as_plan_error
 from miao_client.plan.fleet import Failure, FleetSettings
 from miao_client.plan.load import (
     Pairs,
@@ -52,11 +51,9 @@ class Results:
 
     def __post_init__(self) -> None:
         """Find out before the simulation, not after."""
-        try:
+        with as_plan_error():
             check_folder("--json", self.json)
             check_folder("--plot", self.plot)
-        except SettingsError as error:
-            raise PlanError(str(error)) from None
         if self.plot:
             plot.check(self.plot)
 
@@ -73,10 +70,8 @@ def refusing() -> Iterator[None]:
 
 def fit(paths: list[Path], limits: Limits, start_seconds: float | None, result: Path) -> None:
     """Fit a calibration and write it."""
-    try:
+    with as_plan_error():
         check_folder("--output", result)
-    except SettingsError as error:
-        raise PlanError(str(error)) from None
     found = fitting.fit(samples.read(paths, limits), limits, start_seconds)
     calibrations.write(found, result)
     report.write_fit(found)

@@ -12,9 +12,8 @@ from typing import TypeAlias
 
 from miao_client.bench import jsonl
 from miao_client.bench.arrivals import read_trace
-from miao_client.bench.errors import SettingsError
 from miao_client.bench.loads import Arrival
-from miao_client.plan.errors import PlanError
+from miao_client.plan.errors import PlanError, as_plan_error
 
 # Draws the tokens of a prompt, or of an answer.
 Lengths: TypeAlias = Callable[[Random], int]
@@ -75,14 +74,12 @@ def read_pairs(path: Path) -> Pairs:
         PlanError: It cannot be read; the message names the line.
     """
     found: list[tuple[int, int]] = []
-    try:
+    with as_plan_error():
         for entry in jsonl.read(path):
             pair = entry.count("input_tokens"), entry.count("output_tokens")
             if pair[0] is None or pair[1] is None:
                 raise entry.wrong('"input_tokens" and "output_tokens" must be there')
             found.append((pair[0], pair[1]))
-    except SettingsError as error:
-        raise PlanError(str(error)) from None
     if not found:
         raise PlanError(f"{path} has no lengths.")
     return lambda random: random.choice(found)
@@ -148,14 +145,12 @@ def read_profile(path: Path) -> Profile:
         PlanError: It cannot be read; the message names the line.
     """
     points: list[tuple[float, float]] = []
-    try:
+    with as_plan_error():
         for entry in jsonl.read(path):
             point = entry.seconds("at"), entry.seconds("rate")
             if points and point[0] <= points[-1][0]:
                 raise entry.wrong(f'"at" must be more than {points[-1][0]:g}, the one before')
             points.append(point)
-    except SettingsError as error:
-        raise PlanError(str(error)) from None
     if len(points) < 2 or max(rate for _, rate in points) <= 0:
         raise PlanError(f"{path} must have two points at least, and a rate above 0.")
     return Profile(tuple(points))
@@ -167,7 +162,5 @@ def read_arrivals(path: Path) -> Sequence[Arrival]:
     Raises:
         PlanError: It cannot be read; the message names the line.
     """
-    try:
+    with as_plan_error():
         return read_trace(path).arrivals
-    except SettingsError as error:
-        raise PlanError(str(error)) from None

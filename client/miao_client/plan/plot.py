@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miao_client.bench import plot as bench_plot
-from miao_client.bench.errors import SettingsError
-from miao_client.plan.errors import PlanError
+from miao_client.plan.errors import PlanError, as_plan_error
 from miao_client.plan.outcome import Moment, Outcome
 from miao_client.plan.question import Slice
 from miao_client.plan.sizing import Sizing
@@ -26,10 +25,8 @@ def check(path: Path) -> None:
     Raises:
         PlanError: The file's kind is not known, or matplotlib is missing.
     """
-    try:
+    with as_plan_error():
         bench_plot.check(path)
-    except SettingsError as error:
-        raise PlanError(str(error)) from None
 
 
 def write_sizes(sizings: Sequence[Sizing], path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from miao_client import Client
+from miao_queue import keys
 from miao_worker.stack import Stack, StackSettings
 
 WORKER_OPTIONS = ["--num-threads", "1", "--cache-gib", "0.01", "--device", "cpu"]
@@ -26,3 +30,10 @@ def stack(tiny_model: Path) -> Iterator[Stack]:
 def client(stack: Stack) -> Iterator[Client]:
     with Client(stack.address) as client:
         yield client
+
+
+def kill_worker_of(stack: Stack, generation_id: str) -> None:
+    """Kill the worker that has a generation now; its name holds its process's id."""
+    with Redis.from_url(stack.redis_url) as redis:
+        name = redis.hget(keys.generation(generation_id), "worker").decode()
+    os.kill(int(name.split("-")[-2]), signal.SIGKILL)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from redis import Redis
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from miao_client import Client, InvalidRequestError, ModelNotFoundError, UnavailableError
-from miao_queue import keys
 from miao_worker.stack import Stack, StackSettings
 from tests.forked_worker import ForkingStack
 
-from .conftest import WORKER_OPTIONS
+from .conftest import WORKER_OPTIONS, kill_worker_of
 
 # peft asks a model of transformers for an attribute under its former name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
@@ -82,12 +78,6 @@ def greedy(
         torch.tensor([prompt]), max_new_tokens=max_tokens, do_sample=False, eos_token_id=None
     )
     return tuple(output[0, len(prompt) :].tolist())
-
-
-def kill_worker_of(stack: Stack, generation_id: str) -> None:
-    with Redis.from_url(stack.redis_url) as redis:
-        name = redis.hget(keys.generation(generation_id), "worker").decode()
-    os.kill(int(name.split("-")[-2]), signal.SIGKILL)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

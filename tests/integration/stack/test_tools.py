@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from redis import Redis
 
 from miao_client import Client, FinishReason, InvalidRequestError, Message, Tool, ToolChoice
-from miao_queue import keys
 from miao_worker.stack import Stack, StackSettings
 from tests.forked_worker import ForkingStack
-from tests.integration.stack.conftest import WORKER_OPTIONS
+
+from .conftest import WORKER_OPTIONS, kill_worker_of
 
 SCHEMA = {
     "type": "object",
@@ -76,12 +73,6 @@ def pair(tiny_model: Path) -> Iterator[Stack]:
     stack.stop()
 
 
-def owner_of(stack: Stack, generation_id: str) -> str:
-    with Redis.from_url(stack.redis_url) as redis:
-        name: bytes = redis.hget(keys.generation(generation_id), "worker")
-    return name.decode()
-
-
 def test_a_call_is_taken_over_in_its_midst(pair: Stack) -> None:
     days = {"type": "array", "items": {"type": "integer"}, "minItems": 60, "maxItems": 80}
     tool = Tool("plan", "", {**SCHEMA, "properties": {"days": days}, "required": ["days"]})
@@ -97,12 +88,12 @@ def test_a_call_is_taken_over_in_its_midst(pair: Stack) -> None:
         jsonschema.validate(undisturbed.tool_calls[0].arguments, tool.parameters)
         stream = client.generate(QUESTION, **asked)
         parts: list[str] = []
-        owner = None
+        is_killed = False
         for chunk in stream:
             parts += [delta.arguments_json for delta in chunk.tool_calls]
-            if owner is None and len("".join(parts)) > 40:
-                owner = owner_of(pair, stream.generation_id)
-                os.kill(int(owner.split("-")[-2]), signal.SIGKILL)
+            if not is_killed and len("".join(parts)) > 40:
+                kill_worker_of(pair, str(stream.generation_id))
+                is_killed = True
         result = stream.result()
         assert result.token_ids == undisturbed.token_ids
         (call,) = result.tool_calls

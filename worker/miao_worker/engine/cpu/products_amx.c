@@ -11,9 +11,7 @@
 #define PART_TILES 64         /* tiles of a row that a sweep takes at once */
 #define CACHE_BYTES (1 << 20) /* of the second-level cache, for a sweep's rows */
 #define MOST_ROWS 512         /* of a sweep */
-#ifndef PIECE_TILES
 #define PIECE_TILES 8         /* of a panel, that all blocks meet before the next piece comes */
-#endif
 #define READ_AHEAD 4096       /* bytes of a panel that only one block meets */
 
 /* How a product of so many rows goes about it. */
