@@ -36,7 +36,9 @@ class ServiceSettings:
         "127.0.0.1:50051", "MIAO_LISTEN", "host and port to listen on; port 0 takes a free one"
     )
     redis_url: str = _setting(
-        "redis://127.0.0.1:6379/0", "REDIS_URL", "redis://, rediss:// or unix:// address"
+        "redis://127.0.0.1:6379/0",
+        "REDIS_URL",
+        "redis://, rediss://, unix:// or redis+sentinel://HOST,HOST/NAME address",
     )
     processes: int = _setting(
         1, "MIAO_PROCESSES", "how many front processes share the port", least=1

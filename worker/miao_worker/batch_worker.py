@@ -56,6 +56,7 @@ _BLOCK_MS = 500  # how long a wait for work may last; also how late a signal is 
 _HEARTBEAT_SECONDS = 10.0
 _EXECUTION_TTL_SECONDS = 120
 _CONTROL_TTL_MS = 600_000
+_LISTEN_AGAIN_SECONDS = 1.0
 
 
 class BatchWorker(BaseWorker):
@@ -346,6 +347,13 @@ class BatchWorker(BaseWorker):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self.request_stop)
             signal.signal(signal.SIGTERM, self.request_stop)
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
+        """Listen on, whatever Redis says; RQ's own gives up at a host that does not answer."""
+        if not isinstance(exc, RedisError | OSError):
+            raise exc
+        _log.warning("RQ's commands are not heard now (%s)", type(exc).__name__)
+        time.sleep(_LISTEN_AGAIN_SECONDS)
 
     def handle_payload(self, message: dict[str, Any]) -> None:
         """Obey RQ's commands: stop-job, stop-execution, shutdown, kill-horse."""
