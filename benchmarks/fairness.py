@@ -3,10 +3,12 @@
     python benchmarks/fairness.py --output benchmarks/results/fairness.json
 
 A worker with the bundled model on an embedded Valkey. The flood is there at once; the
-quiet tenant sends a short prompt every half second. Three runs: the quiet one alone, beside
-the flood as a tenant of its own, and beside the flood under the flood's name, which is
-first come, first served. The time is Redis's, from acceptance to the first token in
-the journal. Then what a claim takes with few and with many jobs in the queue.
+quiet tenant sends a short prompt about every quarter of a second. Three runs: the quiet one
+alone, beside the flood as a tenant of its own, and beside the flood under the flood's name,
+which is first come, first served. The time is Redis's, from acceptance to the first token in
+the journal. The same with the engine on all cores, so that the worker, Redis and the callers
+take time from it, and with fewer tokens in a step. Then what a claim takes with few and with
+many jobs in the queue.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import socket
 import statistics
 import subprocess
@@ -43,8 +46,14 @@ from miao_worker.bundled import bundled_model_path
 MODEL = "fairness"
 OPEN = Admission(backlog_limit=10**6, require_worker=False, within_seconds=60)
 ROWS = 8
-FLOOD, FLOOD_PROMPT, FLOOD_OUTPUT = 150, 200, 150
-QUIET, QUIET_PROMPT, QUIET_OUTPUT, QUIET_SECONDS = 16, 30, 10, 0.5
+FLOOD, FLOOD_PROMPT = 240, 200
+FLOOD_OUTPUT = range(75, 226)  # not all the same, or their successors' prompts all come at once
+QUIET, QUIET_PROMPT, QUIET_OUTPUT, QUIET_SECONDS = 31, 30, 10, 0.25
+WORKERS = {
+    "one core": ["--num-threads", "1"],
+    "one core, 256 tokens a step": ["--num-threads", "1", "--max-batch-tokens", "256"],
+    "all cores": ["--num-threads", "2"],
+}
 LABELS = {
     "alone": "alone",
     "fair": "beside a flood, as a tenant of its own",
@@ -55,34 +64,43 @@ LABELS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="writes JSON here, and a plot beside it")
-    parser.add_argument("--num-threads", type=int, default=2, help="of the engine")
     parser.add_argument("--no-claims", action="store_true", help="time no claims")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as url:
-        with worker(url, Path(folder), arguments.num_threads):
-            asyncio.run(run(url, "warm-up", quiet="quiet", flood=4, count=2))
-            runs = {
-                "alone": asyncio.run(run(url, "alone", quiet="quiet", flood=0)),
-                "fair": asyncio.run(run(url, "fair", quiet="quiet", flood=FLOOD)),
-                "fcfs": asyncio.run(run(url, "fcfs", quiet="flood", flood=FLOOD)),
-            }
+        workers = {name: run_worker(url, Path(folder), name) for name in WORKERS}
         shapes = [] if arguments.no_claims else CLAIMS
         claims = [asyncio.run(time_claims(url, *shape)) for shape in shapes]
-    for name, found in runs.items():
-        print(
-            f"{LABELS[name]:>42}: first token {describe(found['first_token_ms'])}, "
-            f"claimed after {describe(found['queued_ms'])}, step {found['step_ms']} ms"
-        )
     for row in claims:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
     if arguments.output:
-        result = {"machine": describe_machine(), "rows": ROWS, "runs": runs, "claims": claims}
+        result = {"machine": describe_machine(), "rows": ROWS, "workers": workers, "claims": claims}
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-        plot(runs, arguments.output.with_suffix(".png"))
+        plot(workers["one core"], arguments.output.with_suffix(".png"))
+
+
+def run_worker(url: str, folder: Path, name: str) -> dict[str, Any]:
+    """The runs on one worker; first come, first served on the first alone."""
+    with worker(url, folder, WORKERS[name]):
+        asyncio.run(run(url, "warm-up", quiet="quiet", flood=4, count=2))
+        runs = {
+            "alone": asyncio.run(run(url, "alone", quiet="quiet", flood=0)),
+            "fair": asyncio.run(run(url, "fair", quiet="quiet", flood=FLOOD)),
+        }
+        if name == next(iter(WORKERS)):
+            runs["fcfs"] = asyncio.run(run(url, "fcfs", quiet="flood", flood=FLOOD))
+    print(f"the engine on {name}:")
+    for run_name, found in runs.items():
+        print(
+            f"{LABELS[run_name]:>42}: first token {describe(found['first_token_ms'])}, "
+            f"claimed after {describe(found['queued_ms'])}, step {found['step_ms']} ms, "
+            f"flood {found['flood_seconds']} s"
+        )
+    return runs
 
 
 def describe(times: list[int]) -> str:
-    return f"p50 {statistics.median(times):.0f} ms, longest {max(times)} ms"
+    p90 = statistics.quantiles(times, n=10)[8]
+    return f"p50 {statistics.median(times):.0f} ms, p90 {p90:.0f}, longest {max(times)}"
 
 
 @contextmanager
@@ -111,12 +129,12 @@ def _answers(client: Redis) -> bool:
 
 
 @contextmanager
-def worker(url: str, folder: Path, num_threads: int) -> Iterator[None]:
+def worker(url: str, folder: Path, options: list[str]) -> Iterator[None]:
     """A worker with the bundled model, ready."""
     log = folder / "worker.log"
     command = [sys.executable, "-m", "miao_worker", "--redis-url", url, "--name", MODEL]
     command += ["--model", str(bundled_model_path()), "--max-sequences", str(ROWS)]
-    command += ["--device", "cpu", "--cache-gib", "0.2", "--num-threads", str(num_threads)]
+    command += ["--device", "cpu", "--cache-gib", "0.2", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
@@ -134,12 +152,13 @@ async def run(url: str, name: str, quiet: str, flood: int, count: int = QUIET) -
     """Flood the queue, send the quiet requests, and wait until these have ended."""
     client = connect_async(url)
     store = GenerationStore(client, name)
-    flooding = [await submit(store, "flood", FLOOD_PROMPT, FLOOD_OUTPUT) for _ in range(flood)]
+    lengths = random.Random(7).choices(FLOOD_OUTPUT, k=flood)
+    flooding = [await submit(store, "flood", FLOOD_PROMPT, length) for length in lengths]
     await asyncio.sleep(1.0 if flood else 0.0)
     sent = []
     for _ in range(count):
         sent.append(await submit(store, quiet, QUIET_PROMPT, QUIET_OUTPUT))
-        await asyncio.sleep(QUIET_SECONDS)
+        await asyncio.sleep(QUIET_SECONDS * random.uniform(0.8, 1.2))
     ended = [await finished(store, generation_id, quiet) for generation_id in sent]
     others = [await finished(store, generation_id, "flood") for generation_id in flooding]
     await client.aclose()
@@ -250,7 +269,7 @@ def plot(runs: dict[str, Any], path: Path) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("seconds after the quiet tenant's first request")
     axes.set_ylabel("its time to first token, ms")
-    axes.set_title(f"{FLOOD} generations of one tenant, a short one of another each half second")
+    axes.set_title(f"{FLOOD} generations of one tenant, now and then a short one of another")
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend()
     figure.savefig(path, dpi=110)

@@ -22,6 +22,19 @@ RESTORE_SECONDS = 5.0
 RESTORE_BACKOFF_SECONDS = 0.5
 
 
+def spread(seconds: float, drawn: float) -> float:
+    """When to return, told by a service: never earlier, and up to a quarter later.
+
+    Many callers are told the same moment, such as the one at which a minute's limit has room
+    again; without this they would come back together, and most be refused again.
+
+    Args:
+        seconds: From now, as told.
+        drawn: A random number from 0 to 1.
+    """
+    return seconds + min(seconds / 4, MOST_BACKOFF_SECONDS) * drawn
+
+
 class Recovery:
     """One call's or one stream's patience, which every sign of progress renews.
 
@@ -34,10 +47,10 @@ class Recovery:
 
     Each further try takes a retry out of the client's budget, but for those that put no load
     on the service unasked: where nothing was sent for want of a connection, where the service
-    has said when to return, and the first one after a stream has brought something, since
-    the cut of a connection with a thousand streams is one failure. With an empty budget a call
-    fails at once. A generation that was accepted is not given up for that: its stream goes
-    on at the slowest pace.
+    has said when to return (`spread` makes that a little later), and the first one after a
+    stream has brought something, since the cut of a connection with a thousand streams is one
+    failure. With an empty budget a call fails at once. A generation that was accepted is not
+    given up for that: its stream goes on at the slowest pace.
 
     A token that was rejected is fetched anew, once until something arrives.
     """
@@ -129,12 +142,14 @@ class Recovery:
         settings = self._settings
         self._broken_since = now if self._broken_since is None else self._broken_since
         patience = settings.reconnect_timeout if accepted else settings.connect_timeout
-        wait = max(self._backoff(), failure.retry_after or 0.0)
-        if now + wait - self._broken_since > patience:
+        told = failure.retry_after or 0.0
+        wait = max(self._backoff(), told)
+        left = patience - (now - self._broken_since)
+        if wait > left:
             if failure.is_forgotten:
                 raise failure.to_error(self._not_found)
             raise self._unanswered(f"in {patience:g} seconds", failure)
-        return wait
+        return max(wait, min(left, spread(told, self._draw())))
 
     def _after_forgetting(self, failure: Failure, now: float) -> float:
         if self._forgotten_since is None:
@@ -148,9 +163,10 @@ class Recovery:
     def _after_refusal(self, failure: Failure, now: float) -> float:
         self._busy_since = now if self._busy_since is None else self._busy_since
         wait = failure.retry_after or self._backoff()  # 0 would be asking without a pause
-        if now + wait - self._busy_since > self._settings.wait_when_busy:
+        left = self._settings.wait_when_busy - (now - self._busy_since)
+        if wait > left:
             raise failure.to_error(self._not_found)
-        return wait
+        return min(left, spread(wait, self._draw())) if failure.retry_after else wait
 
     def _unaffordable(self, failure: Failure) -> errors.MiaoError:
         if not failure.is_broken_connection:

@@ -97,11 +97,13 @@ tokens = st.lists(st.integers(0, 3), min_size=1, max_size=14).map(tuple)
 request_kinds = st.tuples(tokens, sampling, st.lists(st.integers(0, 3), max_size=4).map(tuple))
 
 
-def requests_of(kinds: list[Any]) -> list[SequenceRequest]:
+def requests_of(kinds: list[Any], tenants: str = "") -> list[SequenceRequest]:
+    """tenants: a letter for each request; none: all are of one."""
     requests = []
     for number, (prompt, params, output) in enumerate(kinds):
         resumed = output if len(output) < params.max_tokens else ()
-        requests.append(SequenceRequest(str(number), prompt, params, resumed))
+        tenant = tenants[number : number + 1]
+        requests.append(SequenceRequest(str(number), prompt, params, resumed, tenant=tenant))
     return requests
 
 

@@ -30,11 +30,12 @@ def make_engine(overlap, **changes):
     max_batch_tokens=st.sampled_from([3, 8, 64]),
     max_sequences=st.sampled_from([2, 4, 64]),
     prefix_cache=st.booleans(),
+    tenants=st.text("ab", max_size=6),
 )
 def test_the_output_is_that_of_steps_that_do_not_overlap(
-    kinds, arrivals, max_batch_tokens, max_sequences, prefix_cache
+    kinds, arrivals, max_batch_tokens, max_sequences, prefix_cache, tenants
 ):
-    requests, times = requests_of(kinds), arrivals[: len(kinds)]
+    requests, times = requests_of(kinds, tenants), arrivals[: len(kinds)]
     changes = {
         "max_batch_tokens": max_batch_tokens,
         "max_sequences": max_sequences,

@@ -16,6 +16,7 @@ from miao_client.bench.records import Failed, Record, finished
 from miao_client.bench.settings import Settings
 from miao_client.bench.workload import Request
 from miao_client.errors import BusyError, GenerationFailedError, MiaoError
+from miao_client.recovery import spread
 
 _FIRST_BACKOFF_SECONDS, _MOST_BACKOFF_SECONDS = 0.1, 5.0
 
@@ -111,9 +112,9 @@ class Runner:
 
 
 def _wait_after(refused: BusyError, refusals: int) -> float:
-    """Seconds until the next try: what the service says, else longer each time, with jitter."""
+    """Seconds until the next try: what the service says, else longer each time; with jitter."""
     if refused.retry_after is not None:
-        return refused.retry_after
+        return spread(refused.retry_after, random())  # noqa: S311
     most = min(_MOST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(refusals, 16))
     return most * random()  # noqa: S311
 

@@ -8,11 +8,13 @@ request as it came, not as the contract calls it.
 from __future__ import annotations
 
 import math
+import random
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from miao_client import errors
+from miao_client.recovery import spread
 
 INVALID = "invalid_request_error"
 
@@ -101,7 +103,9 @@ class Refusal(Exception):  # noqa: N818  # reads as what the gateway does
         headers = {}
         if self._retry_after is not None:
             headers["retry-after"] = str(math.ceil(self._retry_after))
-            headers["retry-after-ms"] = str(math.ceil(self._retry_after * 1000))
+            # OpenAI's clients come back at the very moment; so not all are told the same.
+            spread_out = spread(self._retry_after, random.random())  # noqa: S311
+            headers["retry-after-ms"] = str(math.ceil(spread_out * 1000))
         if self._again is not None:
             headers["x-should-retry"] = "true" if self._again else "false"
         return headers

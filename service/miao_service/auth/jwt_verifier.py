@@ -25,6 +25,7 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 _MOST_TOKEN_CHARS = 8192
 _MOST_TOKENS = 10_000  # that are remembered
 _SCOPE_PREFIX = "miao:"
+_HOLDER_CLAIMS = ("sub", "client_id", "azp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,20 @@ def _identity(claims: Mapping[str, Any], rules: JwtRules) -> Identity:
     tenant = _claim(claims, rules.tenant_claim)
     if not isinstance(tenant, str) or not is_tenant(tenant):
         raise BadCredentialsError("the token names no tenant")
-    subject = claims.get("sub")
-    name = subject if isinstance(subject, str) else ""
-    return Identity(tenant, _scopes(claims, rules), f"jwt:{name[:100]}")
+    return Identity(tenant, _scopes(claims, rules), f"jwt:{_holder(claims, rules)[:100]}")
+
+
+def _holder(claims: Mapping[str, Any], rules: JwtRules) -> str:
+    """What logs and audit call a token's holder; where it says nothing, whose token it is.
+
+    A subject is not required (RFC 7519, 4.1.2), and issuers leave it out of a program's
+    own token; the client's id stands there then (RFC 9068, 2.2).
+    """
+    for name in _HOLDER_CLAIMS:
+        value = claims.get(name)
+        if isinstance(value, str) and value.strip():
+            return value
+    return f"somebody of {rules.issuer}"
 
 
 def _scopes(claims: Mapping[str, Any], rules: JwtRules) -> frozenset[Scope]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+from opentelemetry import trace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import generation_service_pb2 as rpc
 from miao.v1.generation_service_pb2_grpc import GenerationServiceStub
+from miao_client import Client
 
 from .conftest import Collector, Observed
 
@@ -103,3 +108,34 @@ def test_a_metadata_that_is_no_trace_begins_one(observed: Observed, collector: C
     generate(observed.address, trace_id)
     collector.wait_for(trace_id, "finish", "miao/Generate")
     assert collector.all_said().count('name: "submit"') == before + 3
+
+
+def test_a_callers_own_work_the_sdk_the_front_and_the_worker_stand_in_one_trace(
+    observed: Observed, collector: Collector
+) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    outer = provider.get_tracer("tests").start_span("checkout")
+    with (
+        Client(observed.address, traces=provider) as client,
+        trace.use_span(outer, end_on_exit=True),
+    ):
+        said = client.generate("the quick brown fox", max_tokens=4, ignore_eos=True).result()
+    provider.shutdown()
+    told = {span.name: span for span in exporter.get_finished_spans()}
+    assert set(told) == {"checkout", "text_completion"}
+    caller, sdk = told["checkout"].context, told["text_completion"]
+    assert caller is not None
+    assert sdk.context is not None
+    assert sdk.parent is not None
+    assert sdk.parent.span_id == caller.span_id
+    trace_id = caller.trace_id.to_bytes(16)
+    phases = ("submit", "queue", "text_completion tiny", "prefill", "decode", "finish")
+    found = collector.wait_for(trace_id, "miao/Generate", *phases)
+    assert found["miao/Generate"][1].parent_span_id == sdk.context.span_id.to_bytes(8)
+    attempt = attributes(found["text_completion tiny"][1])
+    assert sdk.attributes is not None
+    assert (
+        attempt["gen_ai.response.id"] == said.generation_id == sdk.attributes["gen_ai.response.id"]
+    )
+    assert sdk.attributes["gen_ai.response.model"] == "tiny"

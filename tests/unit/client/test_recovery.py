@@ -74,7 +74,7 @@ def test_a_refusal_is_raised_at_once() -> None:
 @pytest.mark.parametrize("code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE])
 def test_a_refusal_is_waited_for_where_allowed(code: grpc.StatusCode) -> None:
     clock = Clock()
-    patient = recovery(clock, Settings(wait_when_busy=10))
+    patient = recovery(clock, Settings(wait_when_busy=10), draw=0.0)
     assert patient.next_try(refusal(3, code), accepted=False) == 3
     clock.now += 3
     assert patient.next_try(refusal(7, code), accepted=False) == 7
@@ -89,7 +89,30 @@ def test_a_wait_that_would_be_in_vain_is_not_begun() -> None:
 
 
 def test_an_accepted_generation_outlasts_a_refusal() -> None:
-    assert recovery(Clock()).next_try(refusal(3), accepted=True) == 3
+    assert recovery(Clock(), draw=0.0).next_try(refusal(3), accepted=True) == 3
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_callers_that_are_told_the_same_moment_come_back_apart_and_none_before_it(
+    accepted: bool,
+) -> None:
+    settings = Settings(wait_when_busy=60)
+    drawn = [number / 100 for number in range(101)]
+    waits = [
+        recovery(Clock(), settings, draw).next_try(refusal(6), accepted=accepted) for draw in drawn
+    ]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (6, 7.5)
+    assert len(set(waits)) == len(waits)
+    far = recovery(Clock(), settings).next_try(refusal(24), accepted=accepted)
+    assert far == 24 + MOST_BACKOFF_SECONDS
+
+
+def test_who_would_be_patient_until_the_moment_that_is_told_comes_by_the_end_of_its_patience() -> (
+    None
+):
+    patient = recovery(Clock(), Settings(wait_when_busy=10))
+    assert patient.next_try(refusal(9), accepted=False) == 10
 
 
 @pytest.mark.parametrize("accepted", [False, True])

@@ -76,6 +76,7 @@ class Engine:
             config.max_batch_tokens,
             max_scored_tokens(runner.vocab_size),
             self._adapters,
+            decodes_cost=self._runner.device.type == "cpu",
         )
         self._sampler = Sampler()
         self._clock = clock

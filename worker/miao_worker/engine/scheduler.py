@@ -8,7 +8,8 @@ again later, as far as the prefix cache has not kept it.
 
 Where several tenants are there, each keeps that order for itself, and they share:
 a step's prompt tokens are divided among them, and who has fewer rows than others
-takes one over, also from a full batch (`shares`).
+takes one over, also from a full batch (`shares`). A tenant that comes into a full batch
+does so in a step of its own, so that its first token waits for nobody's prompt.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from miao_worker.engine.errors import AdapterError
 from miao_worker.engine.sequence import Sequence
 from miao_worker.engine.shares import by_rank, divide, may_take_from
 from miao_worker.engine.waiting import WaitingLines
+
+# What decodes add to a step with a prompt of more tokens than this for each of them is
+# less than an eighth.
+_SHORT_TOKENS = 8
 
 
 class AdapterPlaces(Protocol):
@@ -46,11 +51,14 @@ class Scheduler:
         max_batch_tokens: int,
         max_scored_tokens: int = 1 << 30,
         adapters: AdapterPlaces | None = None,
+        decodes_cost: bool = True,
     ) -> None:
         """Begin with nothing.
 
         max_scored_tokens: prompt tokens scored in one step, whose logits take memory.
         adapters: None where no sequence has one.
+        decodes_cost: whether a short prompt takes longer with decodes beside it. Not so on
+            a GPU, which reads the weights meanwhile.
         """
         self._blocks = blocks
         self._adapters = adapters
@@ -58,10 +66,12 @@ class Scheduler:
         self._max_running = min(max_sequences, max_batch_tokens)
         self._max_batch_tokens = max_batch_tokens
         self._max_scored_tokens = max_scored_tokens
+        self._decodes_cost = decodes_cost
         self._num_scores_left = 0  # in this step
         self._waiting = WaitingLines()
         self._running: dict[str, Sequence] = {}  # in the order of arrival
         self._free_rows = list(reversed(range(self._max_running)))
+        self._was_newcomers = False  # the step before
         self.num_preemptions = 0
 
     @property
@@ -107,17 +117,13 @@ class Scheduler:
         """Choose the next step's tokens, at most `max_batch_tokens`."""
         batch = Batch()
         self._num_scores_left = self._max_scored_tokens
-        is_shared = self._is_shared()
-        if is_shared:
-            self._make_room()
-        running = self._running.values()
-        self._schedule_decodes(batch, by_rank(running) if is_shared else list(running))
-        budget = self._max_batch_tokens - len(batch.decodes)
-        if is_shared:
-            self._share_prefills(batch, budget)
-        else:
-            budget = self._continue_prefills(batch, budget)
-            self._admit_waiting(batch, budget)
+        may_come_first, self._was_newcomers = not self._was_newcomers, False
+        if self._is_shared():
+            self._schedule_shared(batch, may_come_first)
+            return batch
+        self._schedule_decodes(batch, list(self._running.values()))
+        budget = self._continue_prefills(batch, self.spare_tokens(batch))
+        self._admit_waiting(batch, budget)
         return batch
 
     def take_refused(self) -> list[tuple[Sequence, AdapterError]]:
@@ -247,10 +253,54 @@ class Scheduler:
         have = (rows[taker.tenant], taker.weight), (rows[giver.tenant], giver.weight)
         return giver if may_take_from(*have) else None
 
+    def _schedule_shared(self, batch: Batch, may_come_first: bool) -> None:
+        self._make_room()
+        comes_first = may_come_first and self._meets_others()
+        if comes_first and self._decodes_cost:
+            self._was_newcomers = self._admit_newcomers(batch, _SHORT_TOKENS * self.num_running)
+        if self._was_newcomers:
+            return
+        self._schedule_decodes(batch, by_rank(self._running.values()))
+        if comes_first:
+            self._was_newcomers = self._admit_newcomers(batch, self._max_batch_tokens)
+        if not self._was_newcomers:
+            self._share_prefills(batch, self.spare_tokens(batch))
+
     def _make_room(self) -> None:
         """Let the next tenant that has fewer rows in, at the cost of who has more."""
         while (giver := self._next_giver()) is not None:
             self._preempt(giver)
+
+    # Newcomers: the first of tenants that have no row, where others have prompts too. They have
+    # every other step at most, so that from a token to the next nobody waits for two of them.
+
+    def _meets_others(self) -> bool:
+        """Whether somebody who has no row waits, and somebody who has rows has prompts as well."""
+        if not self._waiting:
+            return False
+        rows = self._rows()
+        have_rows = {rows[tenant] > 0 for tenant in self._waiting.tenants}
+        if all(have_rows):
+            return False
+        return any(have_rows) or any(s.num_uncomputed_tokens > 1 for s in self._running.values())
+
+    def _newcomer(self) -> Sequence | None:
+        """Who comes in next, if it is its tenant's first."""
+        rows = self._rows()
+        taker = self._next_taker(rows)
+        is_first = taker is not None and not rows[taker.tenant] and not taker.has_emitted
+        return taker if is_first else None
+
+    def _admit_newcomers(self, batch: Batch, max_tokens: int) -> bool:
+        """Let those in whose whole prompts fit into the step, and no other prompts beside them."""
+        max_tokens = min(max_tokens, self._max_batch_tokens)
+        while (newcomer := self._newcomer()) is not None:
+            if batch.num_tokens + newcomer.num_tokens > max_tokens:
+                break
+            if (admitted := self._admit(newcomer)) is None:
+                break
+            self._schedule_chunk(batch, admitted, self.spare_tokens(batch))
+        return bool(batch.prefills)
 
     def _share_prefills(self, batch: Batch, budget: int) -> None:
         """Admit by the tenants' rows, and divide the step's tokens among their prompts."""

@@ -79,6 +79,23 @@ async def test_a_token_names_tenant_scopes_and_its_subject() -> None:
     assert identity == Identity("ann", frozenset({Scope.INFER, Scope.READ}), "jwt:svc-1")
 
 
+@pytest.mark.parametrize(
+    ("claims", "credential"),
+    [
+        ({"client_id": "batch"}, "jwt:svc-1"),
+        ({"sub": None, "client_id": "batch", "azp": "portal"}, "jwt:batch"),
+        ({"sub": " ", "azp": "portal"}, "jwt:portal"),
+        ({"sub": None}, "jwt:somebody of https://issuer"),
+        ({"sub": None, "client_id": 7}, "jwt:somebody of https://issuer"),
+    ],
+)
+async def test_a_token_without_a_subject_is_called_by_its_client_or_its_issuer(
+    claims: Any, credential: str
+) -> None:
+    identity = await verifier().verify(Credentials(token(**claims)))
+    assert identity.credential == credential
+
+
 async def test_other_credentials_are_left_to_others() -> None:
     assert await verifier().verify(Credentials()) is None
     assert await verifier().verify(Credentials("miao_a_b")) is None
