@@ -14,7 +14,7 @@ export PROMPT
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up setup test lint types unit integration redis robustness proto drift proto-lint wheel \
-    model bench chaos soak monitoring manifests images docs clean
+    model bench chaos cluster soak monitoring manifests images docs clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -71,8 +71,11 @@ bench: $(VENV)/demo.stamp  ## Measure the service at MIAO_TARGET, as BENCH="--ra
 soak: $(VENV)/dev.stamp  ## Load everything steadily for MINUTES=10; nothing may grow.
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-robustness: $(VENV)/dev.stamp  ## A short run of chaos and of the fuzzing.
-	$(BIN)/python -m pytest -q tests/fuzz tests/chaos
+cluster: $(VENV)/dev.stamp  ## Roll, cut off and lose the hosts of a small cluster; needs network namespaces.
+	$(BIN)/python -m tests.cluster $(if $(SEED),--seed $(SEED))
+
+robustness: $(VENV)/dev.stamp  ## A short run of chaos, of a small cluster, and of the fuzzing.
+	$(BIN)/python -m pytest -q tests/fuzz tests/chaos tests/cluster
 
 proto: $(VENV)/dev.stamp  ## Generate the code of the contract.
 	PYTHON=$(abspath $(BIN)/python) .ci/generate

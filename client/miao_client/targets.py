@@ -17,10 +17,13 @@ _MOST_MESSAGE_BYTES = 16 * 1024 * 1024  # a prompt may be 4 MiB, its tokens' for
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MOST_MESSAGE_BYTES),
-    # A connection that died in silence is found within 40 seconds, also while
-    # a long prompt is computed and nothing is sent.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A connection that died in silence, with the machine at its other end, is found within
+    # 8 seconds, also while a long prompt is computed and nothing is sent.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    # So too where a ping of gRPC's own, for its windows, was under way: only one is at a time, and
+    # it would be waited for for a minute.
+    ("grpc.http2.ping_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
     # Come back quickly: a restarted service is up within a second or two.
     ("grpc.initial_reconnect_backoff_ms", 100),

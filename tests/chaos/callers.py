@@ -126,6 +126,7 @@ async def leave_and_return(clients: Clients, seen: Observation, random: Random) 
             _take(seen, stream, chunk)
             if seen.seen >= place:
                 break
+    seen.depart()
     await asyncio.sleep(random.uniform(0, 4))
     async with AsyncClient(clients.route(random), **PATIENCE) as fresh:
         await _follow(fresh, seen)
@@ -178,7 +179,7 @@ def _take(
     seen: Observation, stream: AsyncGenerationStream | GenerationStream, chunk: Chunk
 ) -> None:
     seen.generation_id = stream.generation_id
-    seen.attempts = max(seen.attempts, chunk.attempt)
+    seen.note_attempt(chunk.attempt)
     seen.take(chunk.sequence_number, chunk.token_ids, chunk.text, chunk.logprobs)
 
 

@@ -22,7 +22,7 @@ from .observation import Expected, Observation
 from .process import Process
 from .proxy import Proxy
 from .reference import Reference
-from .schedule import SAFE_KINDS, Kind
+from .schedule import SAFE_KINDS, Failure, Kind
 from .specs import Spec, make_specs
 from .verdict import Run
 
@@ -38,6 +38,7 @@ class ChaosSettings:
     most_tokens: of one generation.
     pause_seconds: between failures that do not overlap, at least and at most.
     worker_kind: how workers are started.
+    failures: which come when; none: as follows from seed, seconds, kinds and pause_seconds.
     """
 
     seed: int
@@ -49,6 +50,9 @@ class ChaosSettings:
     kinds: Sequence[Kind] = SAFE_KINDS
     pause_seconds: tuple[float, float] = (5.0, 14.0)
     worker_kind: type[Process] = Process
+    make_fleet: Callable[[FleetSettings], Fleet] = Fleet
+    make_failures: type[Failures] = Failures
+    failures: Sequence[Failure] = ()
     say: Callable[[str], None] = print
 
 
@@ -58,6 +62,7 @@ class Outcome:
 
     violations: list[str]
     report: str
+    rows: Sequence[verdict.Row] = ()
 
 
 @dataclass(slots=True)
@@ -99,7 +104,9 @@ async def _scene(settings: ChaosSettings) -> AsyncIterator[_Scene]:
     is_lossy = Kind.REDIS_LOSS in settings.kinds
     appendfsync = "everysec" if is_lossy else "always"
     kind = settings.worker_kind
-    fleet = Fleet(FleetSettings(settings.folder, appendfsync=appendfsync, worker_kind=kind))
+    fleet = settings.make_fleet(
+        FleetSettings(settings.folder, appendfsync=appendfsync, worker_kind=kind)
+    )
     proxies = [Proxy(target) for target in fleet.targets]
     for proxy in proxies:
         await proxy.start()
@@ -190,8 +197,10 @@ async def _chaos(scene: _Scene) -> Run:
     def say(text: str) -> None:
         settings.say(f"{time.monotonic() - began:7.1f} s  {text}")
 
-    failures = Failures(scene.fleet, scene.proxies, say)
-    plan = schedule.plan(settings.seed, settings.seconds, settings.kinds, settings.pause_seconds)
+    failures = settings.make_failures(scene.fleet, scene.proxies, say)
+    plan = settings.failures or schedule.plan(
+        settings.seed, settings.seconds, settings.kinds, settings.pause_seconds
+    )
     over = asyncio.Event()
     watching = asyncio.create_task(failures.watch())
     try:
@@ -279,4 +288,5 @@ def _judge(
         "undisturbed pauses p50, p99, max: "
         + " ".join(verdict.pauses(undisturbed.observations).cells()),
     ]
-    return Outcome(found, "\n".join([*lines, *(["", *found] if found else [])]))
+    report = "\n".join([*lines, *(["", *found] if found else [])])
+    return Outcome(found, report, verdict.failure_rows(chaos))

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 
 import psutil
 from redis import Redis
@@ -29,7 +30,7 @@ _WORTH_SAYING_SECONDS = 0.5
 class Event:
     """A failure that came: times are of the monotonic clock."""
 
-    kind: Kind
+    kind: StrEnum
     victim: str
     began: float
     mended: float | None = None

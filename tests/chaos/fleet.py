@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from ..conftest import free_port, redis_program
-from .process import FleetError, Process
+from .process import HERE, FleetError, Host, Process
 
 _WORKER_OPTIONS = (
     *("--dtype", "float32", "--device", "cpu", "--num-threads", "1", "--cache-gib", "0.1"),
@@ -34,15 +34,19 @@ class FleetSettings:
     max_sequences: in one worker's batch; enough to take all from another that died.
     appendfsync: "always" loses nothing that was acknowledged.
     worker_kind: how workers are started.
+    redis_host, front_hosts, worker_hosts: where each runs; a host for each front, and workers
+        in turns.
     """
 
     folder: Path
-    num_fronts: int = 2
     num_workers: int = 2
     max_sequences: int = 32
     appendfsync: str = "always"
     front_environ: Mapping[str, str] = field(default_factory=lambda: dict(_FRONT_ENVIRON))
     worker_kind: type[Process] = Process
+    redis_host: Host = HERE
+    front_hosts: Sequence[Host] = (HERE, HERE)
+    worker_hosts: Sequence[Host] = (HERE,)
 
 
 class Fleet:
@@ -54,11 +58,15 @@ class Fleet:
     def __init__(self, settings: FleetSettings) -> None:
         self._settings = settings
         port = free_port()
-        self.redis_url = f"redis://127.0.0.1:{port}/0"
+        self.redis_url = f"redis://{settings.redis_host.address}:{port}/0"
         self.redis = self._redis(port)
-        ports = [free_port() for _ in range(settings.num_fronts)]
-        self.targets = [f"127.0.0.1:{port}" for port in ports]
-        self.fronts = [self._front(number, target) for number, target in enumerate(self.targets)]
+        self.targets = [f"{host.address}:{free_port()}" for host in settings.front_hosts]
+        self.fronts = [
+            self._front(number, target, host)
+            for number, (target, host) in enumerate(
+                zip(self.targets, settings.front_hosts, strict=True)
+            )
+        ]
         self._num_workers_made = 0
         self.workers = [self.make_worker() for _ in range(settings.num_workers)]
         self._replaced: list[Process] = []
@@ -87,8 +95,10 @@ class Fleet:
                     raise FleetError(f"Valkey does not answer:\n{self.redis.tail()}")
                 await asyncio.sleep(0.02)
 
-    def make_worker(self) -> Process:
-        """Another worker, not started and in no slot."""
+    def make_worker(self, host: Host | None = None) -> Process:
+        """Another worker, not started and in no slot; on this host, or the next one's turn."""
+        hosts = self._settings.worker_hosts
+        host = host or hosts[self._num_workers_made % len(hosts)]
         name = f"worker-{self._num_workers_made}"
         kind = _SPECULATION if self._num_workers_made % 2 else ()
         self._num_workers_made += 1
@@ -102,6 +112,7 @@ class Fleet:
             self._settings.folder,
             "worker serving ",
             {"HF_HUB_OFFLINE": "1"},
+            host,
         )
 
     def replace_worker(self, slot: int, worker: Process) -> Process:
@@ -147,16 +158,17 @@ class Fleet:
     def _redis(self, port: int) -> Process:
         data = self._settings.folder / "valkey"
         data.mkdir(parents=True, exist_ok=True)
-        command = [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+        host = self._settings.redis_host
+        command = [redis_program(), "--port", str(port), "--bind", host.address, "--save", ""]
         command += ["--dir", str(data), "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
-        command += ["--appendfsync", self._settings.appendfsync]
-        return Process("valkey", command, self._settings.folder, "Ready to accept")
+        command += ["--appendfsync", self._settings.appendfsync, "--protected-mode", "no"]
+        return Process("valkey", command, self._settings.folder, "Ready to accept", host=host)
 
-    def _front(self, number: int, target: str) -> Process:
+    def _front(self, number: int, target: str, host: Host) -> Process:
         command = [*_module("miao_service"), "--redis-url", self.redis_url, "--listen", target]
         environ = self._settings.front_environ
         ready = "front listening on "
-        return Process(f"front-{number}", command, self._settings.folder, ready, environ)
+        return Process(f"front-{number}", command, self._settings.folder, ready, environ, host)
 
 
 async def _end(process: Process) -> None:

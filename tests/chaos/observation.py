@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 from miao_client import FinishReason, GenerationResult, TokenLogprobs
 
@@ -60,6 +61,8 @@ class Observation:
 
     expected: None in the undisturbed run itself.
     arrivals: when each event with tokens, and the end, came.
+    departures: those arrivals after which the caller went away for a while by itself.
+    takeovers: when it was first seen that another worker, or the same one anew, went on.
     goes_away: whether the caller leaves before the end and may find it cancelled.
     """
 
@@ -75,6 +78,8 @@ class Observation:
     texts: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)
+    departures: set[float] = field(default_factory=set)
+    takeovers: list[float] = field(default_factory=list)
     was_cancelled: bool = False
     ran_on: bool = False  # though its caller went away and wanted it cancelled
     violations: list[Violation] = field(default_factory=list)
@@ -85,6 +90,22 @@ class Observation:
 
     def blame(self, fault: Fault, text: str) -> None:
         self.violations.append(Violation(fault, text))
+
+    def depart(self) -> None:
+        """The caller goes away, to come back: what it does not see is no silence."""
+        self.departures.update(self.arrivals[-1:])
+
+    def silences(self) -> Iterator[tuple[float, float]]:
+        """From when to when nothing came, each time, while the caller was there."""
+        for began, ended in pairwise(self.arrivals):
+            if began not in self.departures:
+                yield began, ended
+
+    def note_attempt(self, attempt: int) -> None:
+        """The attempt that what came is of."""
+        if attempt > self.attempts > 0:
+            self.takeovers.append(time.monotonic())
+        self.attempts = max(self.attempts, attempt)
 
     def take(
         self,

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.forked_worker import ForkedWorker
+from miao_worker import cli
+from tests.forked_worker import ForkedWorker, Main
 
 _POLL_SECONDS = 0.05
 
@@ -27,6 +28,24 @@ class FleetError(Exception):
     """A program of the fleet does not do what it is told; the message says which."""
 
 
+class Host:
+    """Where programs run: this machine, unless a subclass says another place."""
+
+    address = "127.0.0.1"
+
+    def command(self, command: Sequence[str]) -> list[str]:
+        """The command that runs this one there; its first word is a path."""
+        return list(command)
+
+    @property
+    def worker_main(self) -> Main:
+        """What a forked worker calls with its arguments to be one there."""
+        return cli.main
+
+
+HERE = Host()
+
+
 class Process:
     """A program that writes into a log of its own; `start` it again after it ended.
 
@@ -36,6 +55,7 @@ class Process:
         name: of the log, too.
         command: the program and its arguments.
         ready: how the line begins with which it says that it serves.
+        host: where it runs.
     """
 
     def __init__(
@@ -45,8 +65,10 @@ class Process:
         folder: Path,
         ready: str,
         environ: Mapping[str, str] = {},
+        host: Host = HERE,
     ) -> None:
         self.name = name
+        self.host = host
         self.log = folder / f"{name}.log"
         self.meant_to_end = False
         self._command = list(command)
@@ -60,7 +82,7 @@ class Process:
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _LAUNCH, *self._command],
+                [sys.executable, "-I", "-S", "-c", _LAUNCH, *self.host.command(self._command)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -140,5 +162,7 @@ class ForkedProcess(Process):
         """Fork the worker; `wait_ready` says when it serves."""
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         arguments = self._command[self._command.index("miao_worker") + 1 :]
-        self._popen = ForkedWorker(arguments, self.log, environ=self._environ)
+        self._popen = ForkedWorker(
+            arguments, self.log, self.host.worker_main, environ=self._environ
+        )
         self.meant_to_end = False

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 _CHUNK_BYTES = 65536
+_CONNECT_SECONDS = 3.0
 
 
 class Proxy:
@@ -48,8 +49,9 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            upstream_reader, upstream_writer = await asyncio.open_connection(*self._upstream)
-        except OSError:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                upstream_reader, upstream_writer = await asyncio.open_connection(*self._upstream)
+        except OSError:  # TimeoutError is one
             writer.transport.abort()
             return
         pair = {writer, upstream_writer}

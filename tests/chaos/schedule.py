@@ -63,7 +63,7 @@ class Failure:
     """
 
     at_seconds: float
-    kind: Kind
+    kind: StrEnum
     slot: int
     seconds: float
 

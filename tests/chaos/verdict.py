@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from .failures import Event
 from .observation import Fault, Observation
@@ -13,7 +12,7 @@ from .observation import Fault, Observation
 _GAP_SECONDS = 20.0  # after a failure, in which a silence counts as its gap
 _SLACK_SECONDS = 0.1  # before a failure, from which a silence is taken for its work
 _BLAME_SECONDS = 10.0  # after a failure is mended, in which a cancel may still go astray
-_HEAD = ("", "count", "streams", "lost", "repeated", "different", "errors", "p50", "p99", "max")
+_HEAD = ("", "count", "streams", "takeovers", *Fault, "p50", "p99", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +47,30 @@ class Quantiles:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of what came of a run.
+
+    streams: that were open when it failed; takeovers: of those that another attempt went on with.
+    faults: generations with each; one counts under each failure that it met.
+    gaps: for a failure the longest silence of each stream; for a way of calling any silence.
+    """
+
+    name: str
+    count: int
+    streams: int
+    takeovers: int
+    faults: Mapping[Fault, int]
+    gaps: Quantiles
+
+    def cells(self) -> list[str]:
+        counts = (self.count, self.streams, self.takeovers, *self.faults.values())
+        return [self.name, *map(str, counts), *self.gaps.cells()]
+
+
 def pauses(observations: Iterable[Observation]) -> Quantiles:
     """Seconds between two events of a stream, over all streams."""
-    return Quantiles.of(b - a for seen in observations for a, b in pairwise(seen.arrivals))
+    return Quantiles.of(b - a for seen in observations for a, b in seen.silences())
 
 
 def gaps(events: Sequence[Event], observations: Iterable[Observation]) -> dict[Event, list[float]]:
@@ -62,7 +82,7 @@ def gaps(events: Sequence[Event], observations: Iterable[Observation]) -> dict[E
     found: dict[Event, list[float]] = {event: [] for event in events}
     for seen in observations:
         longest: dict[Event, float] = {}
-        for began, ended in pairwise(seen.arrivals):
+        for began, ended in seen.silences():
             event = _cause(events, began, ended)
             if event is not None and seen.arrivals[0] <= event.began:
                 longest[event] = max(longest.get(event, 0.0), ended - began)
@@ -99,19 +119,37 @@ def violations(run: Run) -> list[str]:
     return [*found, *(f"FLEET {fault}" for fault in run.faults)]
 
 
-def table(run: Run) -> str:
-    """A row for each kind of failure, then one for each way of calling."""
-    rows: list[Sequence[str]] = [_HEAD]
+def failure_rows(run: Run) -> list[Row]:
+    """A row for each kind of failure."""
     gaps_by_event = gaps(run.events, run.observations)
+    causes = [_last(run.events, moment) for seen in run.observations for moment in seen.takeovers]
+    rows = []
     for kind in sorted({event.kind for event in run.events}):
         events = [event for event in run.events if event.kind is kind]
         touched = [s for s in run.observations if any(_touches(e, s) for e in events)]
         lengths = [gap for event in events for gap in gaps_by_event[event]]
-        rows.append(_row(kind, len(events), len(lengths), touched, Quantiles.of(lengths)))
-    rows.append([""] * len(_HEAD))
+        takeovers = sum(cause in events for cause in causes)
+        rows.append(
+            Row(kind, len(events), len(lengths), takeovers, _faults(touched), Quantiles.of(lengths))
+        )
+    return rows
+
+
+def caller_rows(run: Run) -> list[Row]:
+    """A row for each way of calling."""
+    rows = []
     for way in sorted({seen.behaviour for seen in run.observations}):
         theirs = [seen for seen in run.observations if seen.behaviour == way]
-        rows.append(_row(f"caller: {way}", len(theirs), len(theirs), theirs, pauses(theirs)))
+        takeovers = sum(len(seen.takeovers) for seen in theirs)
+        count = len(theirs)
+        rows.append(Row(f"caller: {way}", count, count, takeovers, _faults(theirs), pauses(theirs)))
+    return rows
+
+
+def table(run: Run) -> str:
+    """A row for each kind of failure, then one for each way of calling."""
+    rows: list[Sequence[str]] = [_HEAD, *(row.cells() for row in failure_rows(run))]
+    rows += [[""] * len(_HEAD), *(row.cells() for row in caller_rows(run))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     return "\n".join(
         "  ".join(
@@ -122,13 +160,20 @@ def table(run: Run) -> str:
     )
 
 
-def _row(
-    name: str, count: int, streams: int, seen: Sequence[Observation], quantiles: Quantiles
-) -> list[str]:
-    # A generation counts once for each of its faults, under each failure that it met.
-    faults = Counter(fault for each in seen for fault in {v.fault for v in each.violations})
-    counts = [faults[fault] for fault in Fault]
-    return [name, *map(str, (count, streams, *counts)), *quantiles.cells()]
+def _faults(observations: Iterable[Observation]) -> dict[Fault, int]:
+    found = Counter(
+        fault for seen in observations for fault in {each.fault for each in seen.violations}
+    )
+    return {fault: found[fault] for fault in Fault}
+
+
+def _last(events: Sequence[Event], moment: float) -> Event | None:
+    """The failure that had begun last."""
+    return max(
+        (event for event in events if event.began <= moment),
+        key=lambda event: event.began,
+        default=None,
+    )
 
 
 def _touches(event: Event, seen: Observation) -> bool:

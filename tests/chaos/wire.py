@@ -15,6 +15,7 @@ from miao.v1 import generation_service_pb2 as rpc
 from miao.v1.generation_service_pb2_grpc import GenerationServiceStub
 from miao_client import options, responses
 from miao_client.failures import Failure
+from miao_client.targets import CHANNEL_OPTIONS
 
 from .observation import Fault, Observation
 
@@ -82,6 +83,7 @@ class WireCaller:
         if event.attempt < self._attempt and not event.HasField("accepted"):
             seen.blame(Fault.DIFFERENT, f"attempt {event.attempt} after {self._attempt}")
         self._attempt = max(self._attempt, event.attempt)
+        seen.note_attempt(event.attempt)
         match event.WhichOneof("event"):
             case "accepted":
                 self._accept(event.accepted)
@@ -150,7 +152,7 @@ class WireCaller:
 
 async def _events(target: str, request: Any) -> AsyncIterator[pb.GenerationEvent]:
     """The events of one call, on a connection of its own."""
-    own = (("grpc.use_local_subchannel_pool", 1),)
+    own = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
     async with grpc.aio.insecure_channel(target, own) as channel:
         make_stub: Any = GenerationServiceStub  # generated without types
         stub = make_stub(channel)

@@ -319,9 +319,9 @@ class BatchWorker(BaseWorker):
         self._watch.stop()
         for thread in threads:
             thread.join()
-        self._engine.kill()
         try:
-            self._claims.release(self._runner.claims_held())
+            self._claims.release(self._runner.claims_held())  # first: callers wait for it
+            self._engine.kill()
             self._keep_books()
             self._books.release()
             self.connection.delete(keys.control(self.name))
@@ -329,6 +329,8 @@ class BatchWorker(BaseWorker):
             self.teardown()
         except RedisError as error:
             _log.warning("Redis does not answer (%s); leases will end instead", error)
+        finally:
+            self._engine.kill()
 
     # What RQ calls
 
