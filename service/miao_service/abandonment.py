@@ -9,22 +9,23 @@ from typing import Any
 from miao.v1 import generation_pb2 as pb
 from miao_queue.records import Submission
 from miao_service.handlers import Call
-from miao_service.journal_reader import JournalReader
+from miao_service.places import Place, Places
 from miao_service.submitter import Submitter
 
 
 class Abandonment:
     """Cancels what nobody waits for any more, unless its caller wanted it to go on."""
 
-    def __init__(self, submitter: Submitter, reader: JournalReader) -> None:
+    def __init__(self, submitter: Submitter, places: Places) -> None:
         self._submitter = submitter
-        self._reader = reader
+        self._places = places
         self._background: set[asyncio.Task[None]] = set()
         self.is_draining = False
 
     def caller_left(
         self,
         submission: Submission,
+        place: Place,
         submitting: asyncio.Future[pb.Accepted],
         choice: pb.OnDisconnect,
         call: Call,
@@ -33,13 +34,13 @@ class Abandonment:
         goes_on = (
             choice == pb.ON_DISCONNECT_CONTINUE
             or self.is_draining
-            or self._reader.is_followed(submission.generation_id)
+            or self._places.is_followed(submission.generation_id)
             or _is_over(call.time_remaining(), submission)
         )
         if goes_on:
             submitting.add_done_callback(_forget)
         else:
-            self._in_background(self._submitter.cancel(submission, submitting))
+            self._in_background(self._submitter.cancel(submission, place, submitting))
 
     async def settle(self) -> None:
         """Wait for what goes on behind calls that have ended."""

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from miao_queue.audit import Audit, AuditRecord
+from miao_queue.audit import AuditRecord, AuditTrail
 from miao_queue.telemetry import traces
 from miao_queue.telemetry.traces import NO_SPAN, Span
 from miao_service import metrics
@@ -39,7 +39,7 @@ _Error = TypeVar("_Error", bound=FrontError)
 class CallWatch:
     """Around one call."""
 
-    def __init__(self, method: str, context: Any, audit: Audit, *, is_stream: bool) -> None:
+    def __init__(self, method: str, context: Any, audit: AuditTrail, *, is_stream: bool) -> None:
         self._method = method
         self._is_stream = is_stream
         self._began = time.perf_counter()

@@ -18,6 +18,7 @@ class ExplainServicer:
         self._answers = single_answers
 
     async def explain(self, request: rpc.ExplainRequest, call: Call) -> rpc.ExplainResponse:
+        self._answers.name(request, call)
         inquiry = await self._resolver.resolve(request, call.tenant, call.time_remaining())
         choice = request.spec.handling.on_disconnect
         payload = await self._answers.ask(inquiry.submission, choice, call)

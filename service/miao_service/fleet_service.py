@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from miao.v1 import fleet_service_pb2 as rpc
-from miao_queue.audit import Audit, AuditRecord
-from miao_queue.fleet import FleetStore
+from miao_queue.audit import AuditRecord, AuditTrail
+from miao_queue.fleet import FleetView
 from miao_service.errors import InvalidRequestError
 from miao_service.handlers import Call
 from miao_service.models import ModelCatalog
@@ -15,11 +16,21 @@ from miao_service.settings import ServiceSettings
 DEFAULT_PAGE_SIZE = 100
 
 
+class FleetSource(Protocol):
+    """Workers and queues, on one Redis or on several."""
+
+    async def look(self) -> FleetView: ...
+
+
 class FleetServicer:
     """Answers FleetService. One method for each of the contract's."""
 
     def __init__(
-        self, settings: ServiceSettings, store: FleetStore, catalog: ModelCatalog, audit: Audit
+        self,
+        settings: ServiceSettings,
+        store: FleetSource,
+        catalog: ModelCatalog,
+        audit: AuditTrail,
     ) -> None:
         self._store = store
         self._catalog = catalog

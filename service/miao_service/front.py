@@ -7,7 +7,9 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -24,29 +26,42 @@ from miao.v1 import (
     understanding_service_pb2,
     usage_service_pb2,
 )
-from miao_queue.audit import Audit
+from miao_queue.addresses import Shard, ShardMap
+from miao_queue.audit import Audit, AuditTrail
+from miao_queue.cards import Cards
 from miao_queue.connection import connect_async
 from miao_queue.fleet import FleetStore
+from miao_queue.key_ring import KeyRing
 from miao_queue.store import GenerationStore
 from miao_queue.telemetry.faults import describe
 from miao_queue.usage import UsageStore
 from miao_service import metrics
 from miao_service.abandonment import Abandonment
 from miao_service.auth.access import Access
+from miao_service.auth.api_key_verifier import KeySource
+from miao_service.auth.api_keys import ApiKeyStore
 from miao_service.auth.authenticator import Authenticator
 from miao_service.auth.gate import GateInterceptor
 from miao_service.decoding import DecodingInterceptor
 from miao_service.errors import DrainingError
 from miao_service.explain_resolution import ExplainResolver
 from miao_service.explain_service import ExplainServicer
-from miao_service.fleet_service import FleetServicer
+from miao_service.fleet_service import FleetServicer, FleetSource
 from miao_service.formats.compiler import FormatCompiler
 from miao_service.generation_service import GenerationServicer
 from miao_service.handlers import generic_handler
 from miao_service.health import HealthPort, HealthServicer
 from miao_service.journal_reader import JournalReader
+from miao_service.merged_views import (
+    MergedAudit,
+    MergedCards,
+    MergedFleet,
+    MergedKeys,
+    MergedUsage,
+)
 from miao_service.model_service import ModelServicer
-from miao_service.models import ModelCatalog
+from miao_service.models import CardSource, ModelCatalog
+from miao_service.places import Place, Places
 from miao_service.policies import PolicyFile
 from miao_service.ports import BindError, check_free
 from miao_service.resolution import Resolver
@@ -57,7 +72,7 @@ from miao_service.single_answers import SingleAnswers
 from miao_service.submitter import Submitter
 from miao_service.understanding_resolution import UnderstandingResolver
 from miao_service.understanding_service import UnderstandingServicer
-from miao_service.usage_service import UsageServicer
+from miao_service.usage_service import UsageServicer, UsageSource
 
 logger = logging.getLogger(__name__)
 
@@ -89,51 +104,28 @@ class Front:
         front_id = f"front-{secrets.token_hex(8)}"
         self._settings = settings
         self.policies = PolicyFile(settings.limits_file)
-        # Each has connections of its own, so that a burst of calls stops neither
-        # the streams that are open nor the look at the models. An acceptance that
-        # must be safe keeps its connection for as long as Redis's disk takes.
-        many = _WAITING_CONNECTIONS if settings.acceptance.is_asked_for else 32
-        commands, journals, looks = (
-            connect_async(settings.redis_url, max_connections=count) for count in (many, 16, 4)
-        )
-        self._clients = (commands, journals, looks)
-        self.catalog = ModelCatalog(looks, settings.forget_model_seconds)
-        self._authenticator = authenticator or self._access.authenticator(commands)
+        self.places = self._make_places(settings, front_id)
+        views = _views(self.places, settings)
+        self._audit, self._usage_store = views.audit, views.kept_usage
+        self.catalog = ModelCatalog(views.cards, settings.forget_model_seconds)
+        self._authenticator = authenticator or self._access.authenticator(views.keys)
         self._formats = FormatCompiler()
-        protection = self._access.protection
-        self._waiting = GenerationStore(looks, front_id, protection=protection)
-        self.reader = JournalReader(
-            journals,
-            front_id,
-            settings.stream_buffer_bytes,
-            settings.redis_timeout_seconds,
-            settings.follow_outage_seconds,
-            protection.vault,
-        )
-        store = GenerationStore(commands, front_id, settings.acceptance, protection)
         resolver = Resolver(self.catalog, settings, self._formats)
-        submitter = Submitter(settings, store, resolver.look_again, self.policies)
-        self._abandonment = Abandonment(submitter, self.reader)
+        submitter = Submitter(settings, resolver.look_again, self.policies)
+        self._abandonment = Abandonment(submitter, self.places)
         self._generations = GenerationServicer(
-            settings,
-            store,
-            resolver,
-            self.reader,
-            submitter,
-            self._abandonment,
+            settings, self.places, resolver, submitter, self._abandonment
         )
         scores = ScoreResolver(resolver, self.catalog, settings)
-        self._scores = ScoreServicer(settings, store, resolver, scores, self.reader, self.policies)
-        single_answers = SingleAnswers(self.reader, submitter, self._abandonment)
+        self._scores = ScoreServicer(self.places, scores, submitter)
+        single_answers = SingleAnswers(self.places, submitter, self._abandonment)
         self._understanding = UnderstandingServicer(
             UnderstandingResolver(self.catalog, settings), single_answers
         )
         self._explain = ExplainServicer(ExplainResolver(self.catalog, settings), single_answers)
         self._models = ModelServicer(settings, self.catalog)
-        self._audit = Audit(looks, settings.audit_entries)
-        self._usage_store = UsageStore(looks)
-        self._usage = UsageServicer(settings, UsageStore(commands))
-        self._fleet = FleetServicer(settings, FleetStore(commands), self.catalog, self._audit)
+        self._usage = UsageServicer(settings, views.usage)
+        self._fleet = FleetServicer(settings, views.fleet, self.catalog, self._audit)
         self._health = HealthServicer()
         self._health_port = HealthPort(
             self._health, settings.health_listen, reuse_port=settings.reuse_port
@@ -143,17 +135,52 @@ class Front:
         self._server = self._build_server()
         self._answers = True  # Redis, at the last look
 
+    def _make_places(self, settings: ServiceSettings, front_id: str) -> Places:
+        # Each has connections of its own, so that a burst of calls stops neither
+        # the streams that are open nor the look at the models. An acceptance that
+        # must be safe keeps its connection for as long as Redis's disk takes.
+        many = _WAITING_CONNECTIONS if settings.acceptance.is_asked_for else 32
+        protection = self._access.protection
+
+        def make(shard: Shard) -> Place:
+            commands, journals, looks = (
+                connect_async(shard.url, max_connections=count) for count in (many, 16, 4)
+            )
+            reader = JournalReader(
+                journals,
+                front_id,
+                settings.stream_buffer_bytes,
+                settings.redis_timeout_seconds,
+                settings.follow_outage_seconds,
+                protection.vault,
+            )
+            store = GenerationStore(commands, front_id, settings.acceptance, protection)
+            waiting = GenerationStore(looks, front_id, protection=protection)
+            return Place(shard, commands, looks, journals, store, waiting, reader)
+
+        shards = ShardMap.parse(settings.redis_url)
+        made = [make(shard) for shard in shards.shards]
+        return Places(shards, made, self.policies, settings.redis_timeout_seconds)
+
+    @property
+    def reader(self) -> JournalReader:
+        """Of the first Redis."""
+        return self.places.all[0].reader
+
     async def start(self) -> int:
         """Listen, and return the port; BindError if it is not to be had."""
         port = self._bind()
         self.health_address = await self._health_port.start()
         await self._look()
         self._tasks = [
-            asyncio.create_task(self.reader.run(), name="journal-reader"),
             asyncio.create_task(self._keep_looking(), name="model-catalog"),
-            asyncio.create_task(self._keep_expiring(), name="overdue"),
             asyncio.create_task(self._keep_accounts(), name="accounts"),
         ]
+        for place in self.places.all:
+            self._tasks += (
+                asyncio.create_task(place.reader.run(), name="journal-reader"),
+                asyncio.create_task(self._keep_expiring(place), name="overdue"),
+            )
         await self._server.start()
         return port
 
@@ -165,8 +192,8 @@ class Front:
         stopping = asyncio.ensure_future(self._server.stop(grace + 1))
         done, _ = await asyncio.wait([stopping], timeout=grace)
         if not done:
-            logger.info("%d streams go to other fronts", self.reader.num_followers)
-            self.reader.fail_all(DrainingError())
+            logger.info("%d streams go to other fronts", self.places.num_followers)
+            self.places.fail_all(DrainingError())
         await stopping
         await self._close()
 
@@ -180,8 +207,8 @@ class Front:
         await self._formats.close()
         await self._access.close()
         await self._health_port.stop()
-        for client in self._clients:
-            await client.aclose()
+        for place in self.places.all:
+            await place.close()
 
     def _build_server(self) -> Any:
         age = self._settings.max_connection_age_seconds
@@ -237,13 +264,13 @@ class Front:
             await asyncio.sleep(self._settings.refresh_seconds)
             await self._look()
 
-    async def _keep_expiring(self) -> None:
+    async def _keep_expiring(self, place: Place) -> None:
         """End what waits for longer than it may; every front does, since any may be the last."""
         while True:
             await asyncio.sleep(_EXPIRE_SECONDS)
             try:
                 async with asyncio.timeout(self._settings.redis_timeout_seconds):
-                    while ended := await self._waiting.expire_overdue():
+                    while ended := await place.waiting.expire_overdue():
                         metrics.OVERDUE.inc(ended)
             except (RedisError, OSError, TimeoutError):
                 continue  # the look at the models says it
@@ -288,11 +315,49 @@ class Front:
         self._answers = answers
         models = self.catalog.models.items()
         metrics.REDIS_UP.set(answers)
+        if self.places.only is None:
+            for place in self.places.all:
+                metrics.SHARD_UP.labels(place.name).set(answers and place.is_up)
         if answers:
             metrics.note_models({name: model.status for name, model in models})
         statuses = {name: answers and model.status.num_workers > 0 for name, model in models}
         fronts = ("", *(service.full_name for service in _OURS))
         self._health.tell(statuses | dict.fromkeys(fronts, answers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """What is read of all Redis together."""
+
+    cards: CardSource
+    keys: Callable[[KeyRing], KeySource]
+    audit: AuditTrail
+    usage: UsageSource
+    kept_usage: UsageStore | MergedUsage  # on connections that no burst of calls holds up
+    fleet: FleetSource
+
+
+def _views(places: Places, settings: ServiceSettings) -> _Views:
+    if (place := places.only) is None:
+        usage = MergedUsage(places)
+        return _Views(
+            MergedCards(places),
+            lambda peppers: MergedKeys(
+                places.ask, {each: ApiKeyStore(each.commands, peppers) for each in places.all}
+            ),
+            MergedAudit(places, settings.audit_entries),
+            usage,
+            usage,
+            MergedFleet(places),
+        )
+    return _Views(
+        Cards(place.looks),
+        partial(ApiKeyStore, place.commands),
+        Audit(place.looks, settings.audit_entries),
+        UsageStore(place.commands),
+        UsageStore(place.looks),
+        FleetStore(place.commands),
+    )
 
 
 @contextlib.asynccontextmanager

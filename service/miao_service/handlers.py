@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from redis.exceptions import RedisError
 
-from miao_queue.audit import Audit
+from miao_queue.audit import AuditTrail
 from miao_queue.telemetry.faults import describe
 from miao_queue.vault import UnreadableError
 from miao_service import validation
@@ -78,7 +78,7 @@ class Call:
 
 
 def generic_handler(
-    service: ServiceDescriptor, servicer: object, authenticator: Authenticator, audit: Audit
+    service: ServiceDescriptor, servicer: object, authenticator: Authenticator, audit: AuditTrail
 ) -> grpc.GenericRpcHandler:
     """A service's methods, each for those whom the authenticator knows.
 
@@ -92,7 +92,7 @@ def generic_handler(
 
 
 def _method_handler(
-    method: MethodDescriptor, servicer: object, authenticator: Authenticator, audit: Audit
+    method: MethodDescriptor, servicer: object, authenticator: Authenticator, audit: AuditTrail
 ) -> grpc.RpcMethodHandler[Any, Any]:
     function = getattr(servicer, _snake_case(method.name))
     request_class = GetMessageClass(method.input_type)

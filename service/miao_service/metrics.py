@@ -82,6 +82,13 @@ REDIS_UP = Gauge(
     multiprocess_mode="livemin",
     registry=REGISTRY,
 )
+SHARD_UP = Gauge(
+    "miao_front_shard_up",
+    "Of several Redis, whether each answered at the last look.",
+    ("shard",),
+    multiprocess_mode="livemin",
+    registry=REGISTRY,
+)
 WORKERS = Gauge(
     "miao_model_workers",
     "Live workers of a model.",

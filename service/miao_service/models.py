@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
-
-from redis.asyncio import Redis
+from typing import Protocol, TypeVar
 
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao.v1 import generation_pb2 as pb
@@ -24,7 +22,7 @@ from miao.v1.understanding_pb2 import (
     TASK_RERANK,
     Task,
 )
-from miao_queue.cards import Cards, ModelStatus
+from miao_queue.cards import ModelStatus
 from miao_service.encoder_tokenization import EncoderTokenizer
 from miao_service.errors import InvalidRequestError, ModelNotFoundError, NoWorkerError
 from miao_service.tokenization import EncodedChat, ModelTokenizer
@@ -84,12 +82,22 @@ class ServedModel:
         )
 
 
+class CardSource(Protocol):
+    """What workers have announced, on one Redis or on several."""
+
+    async def statuses(self) -> dict[str, ModelStatus]: ...
+
+    async def card(self, name: str) -> ModelCard | None: ...
+
+    async def forget(self, name: str, unseen_ms: int) -> bool: ...
+
+
 class ModelCatalog:
     """Looks at the announced models on demand and at intervals; keeps tokenizers by card."""
 
-    def __init__(self, connection: Redis, forget_seconds: float = float("inf")) -> None:
+    def __init__(self, cards: CardSource, forget_seconds: float = float("inf")) -> None:
         """`forget_seconds`: a model that nobody serves for so long is no longer known."""
-        self._cards = Cards(connection)
+        self._cards = cards
         self._forget_ms = forget_seconds * 1000
         self._models: dict[str, ServedModel] = {}
         self._broken: dict[str, str] = {}  # the digests of cards that cannot be used

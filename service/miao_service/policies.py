@@ -27,6 +27,7 @@ from miao_service.auth.identity import is_tenant
 
 logger = logging.getLogger(__name__)
 
+_COUNTED = {"requests_per_minute", "tokens_per_minute", "concurrent_generations", "backlog"}
 _MOST = 2**53 - 1  # what Redis's numbers hold exactly
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 1000.0
 
@@ -44,6 +45,11 @@ class _Scope:
 
     def of(self, model: str) -> dict[str, Any]:
         return {**self.values, **self.models.get(model, {})}
+
+    @property
+    def counts(self) -> bool:
+        """Whether something is counted, of whatever model."""
+        return any(not _COUNTED.isdisjoint(each) for each in (self.values, *self.models.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,11 @@ class Policies:
         values = self.default.of(model) | (own.of(model) if own is not None else {})
         return Limits(**values) if values else UNLIMITED
 
+    def counts(self, tenant: str) -> bool:
+        """Whether a tenant has a limit of any model for which its generations are counted."""
+        own = self.tenants.get(tenant)
+        return self.default.counts or (own is not None and own.counts)
+
 
 class PolicyFile:
     """The policies that hold now. Without a file nothing is limited."""
@@ -88,6 +99,11 @@ class PolicyFile:
         if self._path is not None:
             self._seen = self._state()
             self.policies = self._read()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a file."""
+        return self._path is not None
 
     def look(self) -> None:
         """Read the file again if it has changed; one that is wrong changes nothing."""

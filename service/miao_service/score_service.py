@@ -11,15 +11,11 @@ from miao.v1 import generation_pb2 as pb
 from miao.v1 import score_service_pb2 as rpc
 from miao_queue import events
 from miao_queue.records import Submission
-from miao_queue.store import GenerationStore
 from miao_service.errors import EndedEarlyError, GenerationLostError
 from miao_service.follower import Follower
 from miao_service.handlers import Call
-from miao_service.journal_reader import JournalReader
-from miao_service.policies import PolicyFile
-from miao_service.resolution import Resolver
+from miao_service.places import Places
 from miao_service.score_resolution import ScoreResolver
-from miao_service.settings import ServiceSettings
 from miao_service.submitter import Submitter
 
 
@@ -30,35 +26,29 @@ class ScoreServicer:
     again with its request id gets it.
     """
 
-    def __init__(
-        self,
-        settings: ServiceSettings,
-        store: GenerationStore,
-        resolver: Resolver,
-        scores: ScoreResolver,
-        reader: JournalReader,
-        policies: PolicyFile,
-    ) -> None:
-        self._submitter = Submitter(settings, store, resolver.look_again, policies)
+    def __init__(self, places: Places, scores: ScoreResolver, submitter: Submitter) -> None:
+        self._submitter = submitter
         self._scores = scores
-        self._reader = reader
+        self._places = places
 
     async def score(self, request: rpc.ScoreRequest, call: Call) -> rpc.ScoreResponse:
+        request_id = request.request_id or self._places.draw_request_id(call.tenant)
         submission = await self._scores.resolve(
-            request.request_id, request.spec, call.tenant, call.time_remaining()
+            request_id, request.spec, call.tenant, call.time_remaining()
         )
         call.generation_id = submission.generation_id
-        follower = self._reader.follow(submission.generation_id, exists=False)
+        place = await self._places.of(submission)
+        follower = place.reader.follow(submission.generation_id, exists=False)
         tally = _Tally(submission)
         begun = time.monotonic()
         try:
-            await self._submitter.submit(submission)
+            await self._submitter.submit(submission, place)
             follower.confirmed = True
             while not await _add_all(follower, tally):
-                await self._submitter.submit_again(submission, begun)
+                await self._submitter.submit_again(submission, place, begun)
                 follower.begin_again()
         finally:
-            self._reader.leave(follower)
+            place.reader.leave(follower)
         return tally.response()
 
 

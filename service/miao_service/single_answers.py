@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Protocol
 
 from miao.v1 import generation_pb2 as pb
 from miao_queue import events
@@ -17,42 +18,53 @@ from miao_service.errors import (
 )
 from miao_service.follower import Follower
 from miao_service.handlers import CALLER_LEFT, Call
-from miao_service.journal_reader import JournalReader
+from miao_service.places import Places
 from miao_service.submitter import Submitter
+
+
+class HasRequestId(Protocol):
+    """A request of one of the calls that are answered once."""
+
+    request_id: str
 
 
 class SingleAnswers:
     """Gets the answers of jobs whose journal is one terminal entry."""
 
-    def __init__(
-        self, reader: JournalReader, submitter: Submitter, abandonment: Abandonment
-    ) -> None:
-        self._reader = reader
+    def __init__(self, places: Places, submitter: Submitter, abandonment: Abandonment) -> None:
+        self._places = places
         self._submitter = submitter
         self._abandonment = abandonment
+
+    def name(self, request: HasRequestId, call: Call) -> None:
+        """Give a request an id that has none."""
+        request.request_id = request.request_id or self._places.draw_request_id(call.tenant)
 
     async def ask(
         self, submission: Submission, on_disconnect: pb.OnDisconnect, call: Call
     ) -> bytes:
         """Submit, and wait for the end: the entry with the answer, or the refusal that it means."""
         call.generation_id = submission.generation_id
+        place = await self._places.of(submission)
         # Followed before it is submitted, as a generation is.
-        follower = self._reader.follow(submission.generation_id, exists=False)
+        follower = place.reader.follow(submission.generation_id, exists=False)
         begun = time.monotonic()
-        submitting = asyncio.ensure_future(self._submitter.submit(submission))
+        submitting = asyncio.ensure_future(self._submitter.submit(submission, place))
         try:
             await asyncio.shield(submitting)
             follower.confirmed = True
             while (payload := await _end_of(follower)) is None:
-                submitting = asyncio.ensure_future(self._submitter.submit_again(submission, begun))
+                submitting = asyncio.ensure_future(
+                    self._submitter.submit_again(submission, place, begun)
+                )
                 await asyncio.shield(submitting)
                 follower.begin_again()
         except CALLER_LEFT:
-            self._reader.leave(follower)
-            self._abandonment.caller_left(submission, submitting, on_disconnect, call)
+            place.reader.leave(follower)
+            self._abandonment.caller_left(submission, place, submitting, on_disconnect, call)
             raise
         finally:
-            self._reader.leave(follower)
+            place.reader.leave(follower)
         _raise_unless_answered(events.decode(payload).finished, submission.request_id)
         return payload
 

@@ -14,7 +14,7 @@ from miao.v1 import generation_pb2 as pb
 from miao_queue import records
 from miao_queue.durability import NotDurableError
 from miao_queue.records import Submission, SubmitOutcome
-from miao_queue.store import Admission, GenerationStore
+from miao_queue.store import Admission
 from miao_queue.telemetry import traces
 from miao_service import metrics
 from miao_service.errors import (
@@ -22,17 +22,19 @@ from miao_service.errors import (
     GenerationLostError,
     ModelChangedError,
     NoWorkerError,
+    OutdatedFrontError,
     QueueUnavailableError,
     RequestConflictError,
     UnsafeAcceptanceError,
 )
 from miao_service.limit_refusals import limit_error
+from miao_service.places import Place
 from miao_service.policies import PolicyFile
 from miao_service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
 
-_PASSING = (QueueUnavailableError, UnsafeAcceptanceError)
+_PASSING = (QueueUnavailableError, UnsafeAcceptanceError, OutdatedFrontError)
 _RETRY_SECONDS = 0.2
 
 
@@ -42,12 +44,10 @@ class Submitter:
     def __init__(
         self,
         settings: ServiceSettings,
-        store: GenerationStore,
         on_model_changed: Callable[[], Awaitable[None]],
         policies: PolicyFile,
     ) -> None:
         """`on_model_changed`: looks at the models again, before the caller does."""
-        self._store = store
         self._policies = policies
         self._on_model_changed = on_model_changed
         self._admission = Admission(
@@ -67,11 +67,11 @@ class Submitter:
         self._redis_timeout = settings.redis_timeout_seconds
         self._outage_seconds = settings.follow_outage_seconds
 
-    async def submit(self, submission: Submission) -> pb.Accepted:
+    async def submit(self, submission: Submission, place: Place) -> pb.Accepted:
         """Submit, and return what the stream begins with; a refusal has written nothing."""
-        return await self._submit(submission, self._admission)
+        return await self._submit(submission, place, self._admission)
 
-    async def submit_again(self, submission: Submission, begun: float) -> pb.Accepted:
+    async def submit_again(self, submission: Submission, place: Place, begun: float) -> pb.Accepted:
         """Submit what Redis has lost after it was accepted, as soon as Redis takes it.
 
         Its time goes on from when it `begun`, by the monotonic clock.
@@ -81,7 +81,8 @@ class Submitter:
         while True:
             left_ms = submission.timeout_ms - int(1000 * (time.monotonic() - begun))
             try:
-                return await self._submit(_limited(submission, max(1, left_ms)), self._readmission)
+                again = _limited(submission, max(1, left_ms))
+                return await self._submit(again, place, self._readmission)
             except RequestConflictError as error:
                 raise GenerationLostError from error  # the id has become another's
             except (*_PASSING, RedisError, OSError, TimeoutError) as error:
@@ -89,7 +90,9 @@ class Submitter:
                     raise QueueUnavailableError from error
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def cancel(self, submission: Submission, submitting: asyncio.Future[pb.Accepted]) -> None:
+    async def cancel(
+        self, submission: Submission, place: Place, submitting: asyncio.Future[pb.Accepted]
+    ) -> None:
         """End a generation that nobody waits for, once its submission is through."""
         try:
             await submitting
@@ -97,12 +100,14 @@ class Submitter:
             return  # refused: there is nothing to cancel
         try:
             async with asyncio.timeout(self._redis_timeout):
-                await self._store.cancel(submission.generation_id, submission.tenant)
+                await place.store.cancel(submission.generation_id, submission.tenant)
         except (RedisError, OSError, TimeoutError) as error:
             name = type(error).__name__
             logger.warning("could not cancel: %s", name, extra=_ids(submission))
 
-    async def _submit(self, submission: Submission, admission: Admission) -> pb.Accepted:
+    async def _submit(
+        self, submission: Submission, place: Place, admission: Admission
+    ) -> pb.Accepted:
         limits = self._policies.policies.limits(submission.tenant, submission.model)
         admission = dataclasses.replace(admission, limits=limits)
         async with asyncio.timeout(self._redis_timeout):
@@ -114,7 +119,7 @@ class Submitter:
             try:
                 with traces.active().phase("submit", about) as span:
                     span.note({"miao.generation": submission.generation_id})
-                    result = await self._store.submit(submission, admission)
+                    result = await place.store.submit(submission, admission)
                     span.note({"miao.outcome": result.outcome.value})
             except NotDurableError as error:
                 raise UnsafeAcceptanceError(submission.request_id, str(error)) from error
@@ -125,12 +130,14 @@ class Submitter:
                     submission.accepted.accept_time.FromMilliseconds(result.accept_ms)
                     return submission.accepted
                 case SubmitOutcome.ATTACHED:
-                    record = await self._store.get(result.generation_id, submission.tenant)
+                    record = await place.store.get(result.generation_id, submission.tenant)
                     if record is None:  # it has expired this very moment
                         raise QueueUnavailableError
                     return record.accepted
                 case SubmitOutcome.LATE:
                     raise QueueUnavailableError
+                case SubmitOutcome.MOVED:
+                    raise OutdatedFrontError
                 case SubmitOutcome.CONFLICT:
                     raise RequestConflictError(submission.request_id)
                 case SubmitOutcome.NO_WORKER:

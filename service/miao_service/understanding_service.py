@@ -21,16 +21,19 @@ class UnderstandingServicer:
         self._answers = single_answers
 
     async def embed(self, request: rpc.EmbedRequest, call: Call) -> rpc.EmbedResponse:
+        self._answers.name(request, call)
         question = await self._resolver.embed(request, call.tenant, call.time_remaining())
         rows, end = await self._ask(question, request, call)
         return answers.embeddings(question, rows, end)
 
     async def classify(self, request: rpc.ClassifyRequest, call: Call) -> rpc.ClassifyResponse:
+        self._answers.name(request, call)
         question = await self._resolver.classify(request, call.tenant, call.time_remaining())
         rows, end = await self._ask(question, request, call)
         return answers.classifications(request, question, rows, end)
 
     async def rerank(self, request: rpc.RerankRequest, call: Call) -> rpc.RerankResponse:
+        self._answers.name(request, call)
         question = await self._resolver.rerank(request, call.tenant, call.time_remaining())
         rows, end = await self._ask(question, request, call)
         return answers.ranking(request, question, rows, end)

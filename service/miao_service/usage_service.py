@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import usage_service_pb2 as rpc
-from miao_queue.usage import DaySum, UsageRecord, UsageStore
+from miao_queue.usage import DaySum, UsageRecord
 from miao_service.auth.authenticator import require
 from miao_service.auth.identity import Scope
 from miao_service.errors import InvalidRequestError
@@ -21,10 +23,20 @@ _MOST_DAYS = 100
 _EPOCH = date(1970, 1, 1)
 
 
+class UsageSource(Protocol):
+    """What was taken, on one Redis or on several."""
+
+    async def tenants(self) -> list[str]: ...
+
+    async def records(self, tenant: str, after: str, count: int) -> list[UsageRecord]: ...
+
+    async def sums(self, tenant: str, days: Sequence[int]) -> list[DaySum]: ...
+
+
 class UsageServicer:
     """Answers UsageService. One method for each of the contract's."""
 
-    def __init__(self, settings: ServiceSettings, store: UsageStore) -> None:
+    def __init__(self, settings: ServiceSettings, store: UsageSource) -> None:
         self._store = store
         self._redis_timeout = settings.redis_timeout_seconds
 

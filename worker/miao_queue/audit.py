@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
@@ -48,6 +48,18 @@ class AuditRecord:
             "outcome": self.outcome,
             "target": self.target,
         }
+
+
+class AuditTrail(Protocol):
+    """A front's side of it, on one Redis or on several."""
+
+    num_dropped: int
+
+    def note(self, record: AuditRecord) -> None: ...
+
+    async def flush(self) -> None: ...
+
+    async def newest(self, count: int, before: str = "") -> list[tuple[str, AuditRecord]]: ...
 
 
 class Audit:

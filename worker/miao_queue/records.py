@@ -36,6 +36,7 @@ class SubmitOutcome(StrEnum):
     LIMITED = "limited"  # its tenant may not, or not now
     MODEL_CHANGED = "model_changed"  # its tokens are of a vocabulary that the model had before
     LATE = "late"  # Redis came to it after its front had given up
+    MOVED = "moved"  # a front that knows of a change has put it on another Redis
 
 
 class CancelOutcome(StrEnum):

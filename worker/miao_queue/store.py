@@ -22,6 +22,7 @@ from miao_queue.records import CancelOutcome, Record, Submission, SubmitOutcome
 from miao_queue.rq_jobs import RqJobs, Word
 
 _AS_REDIS_IS_SET = Durability()
+_BAR = "@"  # begins the fingerprint of what bar.lua has barred
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class GenerationStore:
         self._jobs = RqJobs()
         self._submit = scripts.load_async(connection, "submit")
         self._cancel = scripts.load_async(connection, "cancel")
+        self._bar = scripts.load_async(connection, "bar")
 
     async def submit(self, submission: Submission, admission: Admission) -> Submitted:
         """Admit and enqueue in one step; a refused submission has written nothing.
@@ -96,14 +98,30 @@ class GenerationStore:
         plain = submission.fingerprint
         submission = dataclasses.replace(submission, fingerprint=self._vault.fingerprint(plain))
         submitted = await self._submit_until(deadline, submission, admission)
-        if submitted.outcome is SubmitOutcome.CONFLICT and self._vault.opens:
-            # Perhaps the same, written under another key.
-            known = await self._redis.hget(keys.generation(submission.generation_id), "fingerprint")
-            former = self._vault.fingerprint_as(plain, (known or b"").decode())
+        if submitted.outcome is not SubmitOutcome.CONFLICT:
+            return submitted
+        known = await self._redis.hget(keys.generation(submission.generation_id), "fingerprint")
+        text = (known or b"").decode()
+        if text.startswith(_BAR):
+            return Submitted(SubmitOutcome.MOVED, submission.generation_id)
+        if self._vault.opens:  # perhaps the same, written under another key
+            former = self._vault.fingerprint_as(plain, text)
             if former is not None and former != submission.fingerprint:
                 submission = dataclasses.replace(submission, fingerprint=former)
                 submitted = await self._submit_until(deadline, submission, admission)
         return submitted
+
+    async def bar(self, generation_id: str, other: str, ttl_ms: int) -> str | None:
+        """Keep an id from being accepted here, for the `other` Redis is about to.
+
+        None where it is here; else where it is said to be, which an earlier bar may know better.
+        """
+        reply = await self._bar(args=[generation_id, other, ttl_ms])
+        return None if reply == b"known" else str(reply.decode())
+
+    async def has(self, generation_id: str) -> bool:
+        """Whether a generation, of whatever tenant, is here."""
+        return bool(await self._redis.hexists(keys.generation(generation_id), "status"))
 
     async def _submit_until(
         self, deadline: float, submission: Submission, admission: Admission
@@ -117,7 +135,7 @@ class GenerationStore:
     async def get(self, generation_id: str, tenant: str = records.TENANT) -> Record | None:
         """A tenant's generation; None if there is none of this id."""
         state = await self._redis.hgetall(keys.generation(generation_id))
-        if not state:
+        if b"status" not in state:
             return None
         record = Record.from_hash(generation_id, state, self._vault)
         return record if record.tenant == tenant else None
@@ -204,11 +222,15 @@ class GenerationStore:
         rank = await self._redis.zrevrank(index, last_id)
         if rank is not None:
             rows = await self._redis.zrevrange(index, rank + 1, rank + count, withscores=True)
-        else:  # it has expired meanwhile: go on with all that are older
-            rows = await self._redis.zrevrangebyscore(
-                index, f"({score}", "-inf", start=0, num=count, withscores=True
-            )
-        return [(member.decode(), score) for member, score in rows]
+            return [(member.decode(), score) for member, score in rows]
+        # It has expired meanwhile, or lies on another Redis: those of its millisecond that
+        # would come behind it, and all that are older.
+        equal = await self._redis.zcount(index, score, score)
+        rows = await self._redis.zrevrangebyscore(
+            index, score, "-inf", start=0, num=count + equal, withscores=True
+        )
+        found = [(member.decode(), at) for member, at in rows]
+        return [(name, at) for name, at in found if (at, name) < (float(score), last_id)][:count]
 
     async def _submit_by(
         self, deadline: float, submission: Submission, admission: Admission

@@ -9,12 +9,9 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 
-from redis.asyncio import Redis
-
 from miao_queue.key_ring import KeyRing, KeyRingError
 from miao_queue.protection import Protection
-from miao_service.auth.api_key_verifier import ApiKeyVerifier
-from miao_service.auth.api_keys import ApiKeyStore
+from miao_service.auth.api_key_verifier import ApiKeyVerifier, KeySource
 from miao_service.auth.authenticator import Authenticator, Verifier
 from miao_service.auth.certificates import CertificateVerifier, SpiffeMap, SpiffeMapError
 from miao_service.auth.jwt_verifier import ALGORITHMS, JwtRules, JwtVerifier
@@ -45,11 +42,11 @@ class Access:
         self._jwt_rules = _jwt_rules(settings) if self._key_sets else None
         _check_exposure(settings)
 
-    def authenticator(self, redis: Redis) -> Authenticator:
-        """Knows callers by all that is set; API keys are looked up in Redis."""
+    def authenticator(self, keys: Callable[[KeyRing], KeySource]) -> Authenticator:
+        """Knows callers by all that is set; `keys`: where API keys are looked up."""
         verifiers: list[Verifier] = []
         if self._peppers is not None:
-            store = ApiKeyStore(redis, self._peppers)
+            store = keys(self._peppers)
             by_key = ApiKeyVerifier(store, self._peppers, self._settings.api_key_cache_seconds)
             verifiers.append(by_key)
             self._closers.append(by_key.close)

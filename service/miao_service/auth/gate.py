@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from miao_queue.audit import Audit
+from miao_queue.audit import AuditTrail
 from miao_service.auth.authenticator import Authenticator
 from miao_service.call_watch import CallWatch
 from miao_service.handlers import guarded
@@ -21,7 +21,7 @@ _GUARDED = "/grpc.reflection."
 class GateInterceptor(grpc.aio.ServerInterceptor):
     """Lets those into reflection whom the authenticator knows, whatever their scopes."""
 
-    def __init__(self, authenticator: Authenticator, audit: Audit) -> None:
+    def __init__(self, authenticator: Authenticator, audit: AuditTrail) -> None:
         self._authenticator = authenticator
         self._audit = audit
 

@@ -19,6 +19,7 @@ FrontError
 ├── PriorityDeniedError      PERMISSION_DENIED   the tenant may not have this priority
 ├── QueueFullError           RESOURCE_EXHAUSTED  Redis has no memory left
 ├── QueueUnavailableError    UNAVAILABLE         Redis does not answer
+├── OutdatedFrontError       UNAVAILABLE         this front does not know of a change of the Redis
 ├── UnsafeAcceptanceError    UNAVAILABLE         stored, but not as safely as promised
 ├── DrainingError            UNAVAILABLE         this front is about to stop
 ├── JournalLostError         DATA_LOSS           the journal holds less than the caller has seen
@@ -76,6 +77,7 @@ from miao_service.errors.limits import (
     RequestTooLargeError,
 )
 from miao_service.errors.queue import (
+    OutdatedFrontError,
     QueueFullError,
     QueueUnavailableError,
     UnsafeAcceptanceError,
@@ -112,6 +114,7 @@ __all__ = [
     "ModelNotFoundError",
     "NoCredentialsError",
     "NoWorkerError",
+    "OutdatedFrontError",
     "OutputChangedError",
     "PriorityDeniedError",
     "QueueFullError",

@@ -57,3 +57,14 @@ def from_redis(error: Exception) -> FrontError:
     if isinstance(error, redis_errors.OutOfMemoryError) or "OOM command not" in str(error):
         return QueueFullError()
     return QueueUnavailableError()
+
+
+class OutdatedFrontError(FrontError):
+    """Another front has put it on a Redis where this one would not, during a change."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "DRAINING"  # for the SDK, which tries another front
+    retry_after_seconds = 0.2
+
+    def __init__(self) -> None:
+        super().__init__("this front knows an older list of Redis than others do; try another")

@@ -123,7 +123,7 @@ async def test_a_clock_that_was_set_refuses_nothing(
         call = front.generations.Generate(request(name))
         await worker.answer("abc")
         assert as_text([response async for response in call]) == "abc"
-        front.front._generations._store._clock._offset_ms += jump_ms
+        front.front.places.all[0].store._clock._offset_ms += jump_ms
 
 
 @pytest.fixture

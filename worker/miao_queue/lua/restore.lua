@@ -5,7 +5,7 @@
 ignore_memory_limit()
 local id, fields = ARGV[1], tonumber(ARGV[5])
 local gen = gen_key(id)
-if redis.call('EXISTS', gen) == 1 then return 0 end
+if redis.call('HEXISTS', gen, 'status') == 1 then return 0 end
 redis.call('HSET', gen, 'status', 'running', 'owner', ARGV[2], 'worker', ARGV[3],
   unpack(ARGV, 6, 5 + fields))
 redis.call('DEL', journal_key(id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.certificates import Authority
 
 from miao_queue.key_ring import new_line
 from miao_service.auth.access import Access
+from miao_service.auth.api_keys import ApiKeyStore
 from miao_service.settings import ServiceSettings, SettingsError
 
 BEYOND = ["0.0.0.0:1", "[::]:1", "10.0.0.7:1", "example.org:1", "127.0.0.1.example.org:1"]
@@ -73,7 +75,7 @@ def test_each_way_to_know_callers_is_enough(files: dict[str, str], caplog: Any) 
     roots = {"tls_client_roots": files["roots"], "spiffe_tenants": files["map"]}
     for ways in ({"api_key_pepper": files["peppers"]}, tokens, roots):
         made = access(listen="0.0.0.0:1", **tls, **ways)
-        assert made.authenticator(Redis()).is_on
+        assert made.authenticator(partial(ApiKeyStore, Redis())).is_on
     assert not caplog.records
 
 
