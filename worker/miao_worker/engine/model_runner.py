@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +32,7 @@ from miao_worker.engine.kv_pool import KVPool
 from miao_worker.engine.loader import load_model, resolve_device
 from miao_worker.engine.memory import pool_blocks
 from miao_worker.engine.model_probe import ModelFacts, probe
-from miao_worker.engine.packing import BlockTables, Packer, token_ids_of
+from miao_worker.engine.packing import BlockTables, Packer, StepNumbers
 from miao_worker.engine.paged_batch import PagedBatch
 from miao_worker.engine.pruning import check_prune, prune_model, say_effect
 from miao_worker.engine.quantization import choose_scheme
@@ -209,8 +210,12 @@ class TransformersRunner:
         max_sequences: int,
         *,
         on_triton: bool = False,
+        keeps_news: bool = False,
     ) -> None:
-        """`on_triton`: the attention runs on the Triton kernels."""
+        """`on_triton`: the attention runs on the Triton kernels.
+
+        keeps_news: what is new in the block tables is asked for.
+        """
         self._model = model
         self._takes_logits_to_keep = facts.takes_logits_to_keep
         self._pool = pool
@@ -223,8 +228,8 @@ class TransformersRunner:
         self.device = pool.device
         self.dtype = pool.dtype
         self._max_blocks = -(-max_model_length // pool.block_size)
-        tables = BlockTables(max_sequences, self._max_blocks)
-        self._packer = Packer(tables, pool.block_size, pool.dtype, pool.device)
+        self.tables = BlockTables(max_sequences, self._max_blocks, keeps_news)
+        self.packer = Packer(self.tables, pool.block_size, pool.dtype, pool.device)
 
     @torch.inference_mode()
     def record_graphs(self, capture: Capture) -> None:
@@ -245,12 +250,23 @@ class TransformersRunner:
     @torch.inference_mode()
     def run(self, batch: Batch) -> Tensor:
         """Compute the batch. Returns logits, (rows, vocab), of sampled, then of scored rows."""
+        numbers, carried = self.packer.numbers(batch), batch.carried
         if self._graphs is not None and not batch.prefills and not batch.is_adapted:
-            paged = self._packer.place(batch)
-            logits = self._graphs.run(token_ids_of(batch), paged, batch.carried)
+            paged = self.packer.place(numbers)
+            logits = self._graphs.run(numbers.token_ids, paged, carried)
             if logits is not None:
                 return logits
-        packed = self._packer.pack(batch)
+        return self.compute(numbers, None if carried is None else carried.fill_)
+
+    @torch.inference_mode()
+    def compute(self, numbers: StepNumbers, fill: Callable[[Tensor], None] | None) -> Tensor:
+        """Compute a batch that is there in numbers. Returns logits as `run`.
+
+        fill: puts the tokens in their places, (tokens,), that only the device knows.
+        """
+        packed = self.packer.pack(numbers)
+        if fill is not None:
+            fill(packed.token_ids[0])
         logits = self._forward(
             packed.token_ids, packed.positions, self._attention(packed.paged), packed.sampled
         )

@@ -8,10 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from miao_worker.engine.batch import Batch, Prefill
+from miao_worker.engine.batch import Batch
 from miao_worker.engine.paged_batch import Chunk, Indices, PagedBatch
 from miao_worker.engine.sequence import Sequence
 from miao_worker.engine.transfer import upload
+
+
+Span = tuple[int, int, int]  # a line of the block tables, first position, end
+
+
+@dataclass(frozen=True, slots=True)
+class StepNumbers:
+    """A batch in numbers alone: with the block tables' lines all that computing it takes."""
+
+    token_ids: Indices  # (tokens,) decodes first, then chunks
+    rows: Indices  # (decodes,) the table's line of each
+    positions: Indices  # (decodes,)
+    chunks: list[Span]
+    sampled: Indices  # (rows,) the places whose logits are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +44,11 @@ class BlockTables:
     A line is written as its sequence grows, so a step copies new blocks alone.
     """
 
-    def __init__(self, num_rows: int, max_blocks: int) -> None:
+    def __init__(self, num_rows: int, max_blocks: int, keeps_news: bool = False) -> None:
+        """`keeps_news`: for `take_news`, where somebody else has a copy of the lines."""
         self._lines = np.zeros((num_rows, max_blocks), dtype=np.int64)
         self._written: list[tuple[list[int], int]] = [([], 0)] * num_rows
+        self._news: list[tuple[int, int, list[int]]] | None = [] if keeps_news else None
 
     def line(self, sequence: Sequence) -> Indices:
         """The sequence's line, up to date with its block table."""
@@ -41,18 +57,42 @@ class BlockTables:
         if written_table is not table:  # another sequence, or one admitted again
             num_written = 0
         if num_written < len(table):
-            self._lines[row, num_written : len(table)] = table[num_written:]
+            self.write(row, num_written, table[num_written:])
             self._written[row] = (table, len(table))
         line: Indices = self._lines[row]
         return line
+
+    def write(self, row: int, start: int, blocks: list[int]) -> None:
+        """Put blocks into a line, from column `start` on."""
+        self._lines[row, start : start + len(blocks)] = blocks
+        if self._news is not None:
+            self._news.append((row, start, blocks))
+
+    def take_news(self) -> list[tuple[int, int, list[int]]]:
+        """What was written since the last call, as `write` takes it."""
+        news, self._news = self._news or [], []
+        return news
+
+    def update(self, batch: Batch) -> None:
+        """Bring the lines of all sequences of the batch up to date."""
+        for sequence in batch.sequences:
+            self.line(sequence)
 
     def lines(self, sequences: list[Sequence], num_blocks: int) -> Indices:
         """The first `num_blocks` columns of the sequences' lines: (sequences, num_blocks)."""
         for sequence in sequences:
             self.line(sequence)
-        rows = [_row(sequence) for sequence in sequences]
+        return self.columns([_row(sequence) for sequence in sequences], num_blocks)
+
+    def columns(self, rows: Indices | list[int], num_blocks: int) -> Indices:
+        """The first `num_blocks` columns of some lines, as they are: (rows, num_blocks)."""
         lines: Indices = self._lines[rows, :num_blocks]
         return lines
+
+    def prefix(self, row: int, num_blocks: int) -> Indices:
+        """The first `num_blocks` of one line."""
+        line: Indices = self._lines[row, :num_blocks]
+        return line
 
 
 def _row(sequence: Sequence) -> int:
@@ -71,25 +111,37 @@ class Packer:
         self._dtype = dtype
         self._device = device
 
-    def pack(self, batch: Batch) -> PackedBatch:
-        paged = self.place(batch)
-        token_ids = self._to_device(token_ids_of(batch))
-        if batch.carried is not None:
-            batch.carried.fill_(token_ids)
+    def numbers(self, batch: Batch) -> StepNumbers:
+        """The batch in numbers; the tables are up to date with it then."""
+        self._tables.update(batch)
+        return StepNumbers(
+            token_ids=token_ids_of(batch),
+            rows=np.array([_row(sequence) for sequence in batch.decode_rows], dtype=np.int64),
+            positions=_decode_positions(batch),
+            chunks=[(_row(p.sequence), p.start, p.end) for p in batch.prefills],
+            sampled=sampled_places(batch),
+        )
+
+    def pack(self, numbers: StepNumbers) -> PackedBatch:
+        """Send what the numbers say to the device."""
+        paged = self.place(numbers)
         return PackedBatch(
-            token_ids=token_ids[None],
+            token_ids=self._to_device(numbers.token_ids)[None],
             positions=self._to_device(paged.positions)[None],
-            sampled=self._to_device(sampled_places(batch)),
+            sampled=self._to_device(numbers.sampled),
             paged=paged,
         )
 
-    def place(self, batch: Batch) -> PagedBatch:
+    def place(self, numbers: StepNumbers) -> PagedBatch:
         """Where the batch's tokens stand; nothing is sent to the device yet."""
-        rows = batch.decode_rows
-        positions, chunks = self._positions(batch), self._chunks(batch)
-        lengths = positions[: len(rows)] + 1
-        width = int(lengths.max() - 1) // self._block_size + 1 if len(lengths) else 0
-        tables = self._tables.lines(rows, width)
+        chunks = self._chunks(numbers)
+        positions = numbers.positions
+        lengths = positions + 1
+        width = int(positions.max()) // self._block_size + 1 if len(positions) else 0
+        tables = self._tables.columns(numbers.rows, width)
+        if chunks:
+            spans = (np.arange(start, end) for _, start, end in numbers.chunks)
+            positions = np.concatenate([positions, *spans])
         return PagedBatch(
             positions=positions,
             blocks=self._blocks(tables, positions, chunks),
@@ -101,29 +153,21 @@ class Packer:
             device=self._device,
         )
 
-    def _positions(self, batch: Batch) -> Indices:
-        decodes = np.array([q.num_tokens - 1 for q in batch.decode_rows], dtype=np.int64)
-        if batch.proposals:
-            decodes += np.concatenate([np.arange(1 + len(p)) for p in batch.proposals])
-        if not batch.prefills:
-            return decodes
-        return np.concatenate([decodes, *(np.arange(p.start, p.end) for p in batch.prefills)])
-
-    def _chunks(self, batch: Batch) -> list[Chunk]:
+    def _chunks(self, numbers: StepNumbers) -> list[Chunk]:
         chunks = []
-        offset = batch.num_decode_rows
-        for prefill in batch.prefills:
-            chunks.append(self._chunk(prefill, offset))
-            offset += prefill.num_tokens
+        offset = len(numbers.rows)
+        for span in numbers.chunks:
+            chunks.append(self._chunk(span, offset))
+            offset += chunks[-1].num_tokens
         return chunks
 
-    def _chunk(self, prefill: Prefill, offset: int) -> Chunk:
-        num_blocks = -(-prefill.end // self._block_size)
+    def _chunk(self, span: Span, offset: int) -> Chunk:
+        row, start, end = span
         return Chunk(
             offset=offset,
-            start=prefill.start,
-            end=prefill.end,
-            table=self._tables.line(prefill.sequence)[:num_blocks],
+            start=start,
+            end=end,
+            table=self._tables.prefix(row, -(-end // self._block_size)),
             block_size=self._block_size,
             device=self._device,
         )
@@ -138,6 +182,14 @@ class Packer:
 
     def _to_device(self, values: Indices) -> Tensor:
         return upload(values, self._device)
+
+
+def _decode_positions(batch: Batch) -> Indices:
+    """The position of each row that decodes: (decodes,)."""
+    positions = np.array([q.num_tokens - 1 for q in batch.decode_rows], dtype=np.int64)
+    if batch.proposals:
+        positions += np.concatenate([np.arange(1 + len(p)) for p in batch.proposals])
+    return positions
 
 
 def token_ids_of(batch: Batch) -> Indices:
