@@ -24,7 +24,7 @@ from miao_worker.stack import Stack, _Part
 
 Main = Callable[[list[str]], int]
 
-_PRELOADED = ["miao_worker.engine_preload", "miao_worker.cli", "miao_worker.batch_worker"]
+PRELOADED = ["miao_worker.engine_preload", "miao_worker.cli", "miao_worker.batch_worker"]
 
 
 class ForkedWorker:
@@ -39,7 +39,7 @@ class ForkedWorker:
     ) -> None:
         log.touch()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOADED)
+        context.set_forkserver_preload(PRELOADED)
         given = (main, list(arguments), log, os.environ | environ)
         self._process = context.Process(target=_run, args=given, name="worker")
         self._process.start()

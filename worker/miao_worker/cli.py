@@ -113,6 +113,7 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
             prefix_cache=not arguments.no_prefix_cache,
             cpu_kernels=not arguments.no_cpu_kernels,
             num_threads=arguments.num_threads,
+            tensor_parallel_size=arguments.tensor_parallel_size,
             attention=arguments.attention,
             cuda_graphs=not arguments.no_cuda_graphs,
             overlap=False if arguments.no_overlap else None,
@@ -135,6 +136,16 @@ def _settings(arguments: argparse.Namespace) -> WorkerSettings:
         health_listen=arguments.health_listen,
         traces_endpoint=arguments.traces_endpoint,
         logs=LogSettings(arguments.log_format, arguments.log_level),
+    )
+
+
+def add_tensor_parallel_option(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--tensor-parallel-size",
+        type=_count,
+        metavar="N",
+        default=1,
+        help="GPUs that compute the model together, each with a share of its weights",
     )
 
 
@@ -291,7 +302,9 @@ def _parser() -> argparse.ArgumentParser:
     option("--no-cpu-kernels", action="store_true", help="on a CPU, use torch's operations alone")
     option("--num-threads", type=_count, help="CPU threads of the engine")
     add_speculation_options(engine)
-    option = parser.add_argument_group("GPUs").add_argument
+    gpus = parser.add_argument_group("GPUs")
+    add_tensor_parallel_option(gpus)
+    option = gpus.add_argument
     option(
         "--attention",
         choices=["auto", "triton", "torch"],

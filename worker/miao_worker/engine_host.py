@@ -30,6 +30,7 @@ from miao_worker.readiness import Readiness
 if TYPE_CHECKING:
     from miao_worker.engine.engine import Engine
     from miao_worker.engine.explain.engine import ExplainingEngine, InnerEngine
+    from miao_worker.engine.tensor_parallel.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +144,13 @@ def run(
     prctl.set_name("miao-engine")
     logs.configure(log_settings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group
-    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     from miao_worker.engine.errors import ModelLoadError
+    from miao_worker.engine.tensor_parallel.loading import fork_ranks
 
     try:
-        engine, card = _load(config, model_name)
+        ranks = fork_ranks(config, connection)  # while there is no other thread
+        threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+        engine, card = _load(config, model_name, ranks)
     except ModelLoadError as error:
         connection.send(Failed(str(error)))
         return
@@ -194,24 +197,29 @@ def _register(engine: InnerEngine, command: Register) -> Registered:
     return Registered(command.adapter_id, None)
 
 
-def _load(config: EngineConfig, model_name: str) -> tuple[ExplainingEngine, ModelCard]:
+def _load(
+    config: EngineConfig, model_name: str, ranks: Ranks | None
+) -> tuple[ExplainingEngine, ModelCard]:
     """The engine for the model's task, and the model's card. Raises ModelLoadError."""
     from miao_worker.encoder_card import build_encoder_card
     from miao_worker.engine.encoder.engine import load_engine
     from miao_worker.engine.encoder.tasks import encoder_task
     from miao_worker.engine.engine import Engine
     from miao_worker.engine.explain.loading import explain_classification, explain_generation
+    from miao_worker.engine.tensor_parallel.checks import check_task
+    from miao_worker.engine.tensor_parallel.loading import load_leader
     from miao_worker.model_card import build_model_card, check_draft_vocabulary
 
     task = encoder_task(config)
     if task is not None:
+        check_task(config, task.value)
         encoder, runner = load_engine(config, task)
         explaining = explain_classification(encoder, runner, config)
         card = build_encoder_card(model_name, config, runner)
         return explaining, _with_methods(card, explaining)
     if config.draft_model is not None:
         check_draft_vocabulary(config.model, config.draft_model)
-    engine = Engine(config)
+    engine = Engine(config, None if ranks is None else load_leader(config, ranks))
     card = build_model_card(model_name, config.model, engine)
     card.guide_fault = _follow_grammars(engine, card)
     explaining = explain_generation(engine, config)

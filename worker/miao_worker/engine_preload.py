@@ -13,4 +13,5 @@ import miao_worker.engine.encoder.engine
 import miao_worker.engine.encoder.tasks
 import miao_worker.engine.engine
 import miao_worker.engine.explain.loading
+import miao_worker.engine.tensor_parallel.loading
 import miao_worker.model_card  # noqa: F401

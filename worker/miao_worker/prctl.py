@@ -10,9 +10,9 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
 
-def end_with_parent() -> None:
-    """End this process, by SIGTERM, when its parent dies, however that dies."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent(by: signal.Signals = signal.SIGTERM) -> None:
+    """End this process, by that signal, when its parent dies, however that dies."""
+    _prctl(_PR_SET_PDEATHSIG, by)
 
 
 def set_name(name: str) -> None:

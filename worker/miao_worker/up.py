@@ -13,7 +13,11 @@ from rich.console import Console
 
 from miao_client import Client, MiaoError
 from miao_queue.connection import redact_url
-from miao_worker.cli import add_speculation_options, speculation_settings
+from miao_worker.cli import (
+    add_speculation_options,
+    add_tensor_parallel_option,
+    speculation_settings,
+)
 from miao_worker.stack import Stack, StackError, StackSettings
 
 _DEMO_PROMPTS = (
@@ -103,7 +107,9 @@ def _say_usage(console: Console, stack: Stack) -> None:
 
 def _settings(arguments: argparse.Namespace) -> StackSettings:
     models = arguments.model or [os.environ.get("MIAO_MODEL")]
-    common = [*_speculation_options(arguments), *arguments.worker_option]
+    size = arguments.tensor_parallel_size
+    ranks = ["--tensor-parallel-size", str(size)] if size > 1 else []
+    common = [*ranks, *_speculation_options(arguments), *arguments.worker_option]
     first, *others = ([*(["--model", model] if model else []), *common] for model in models)
     return StackSettings(
         listen=arguments.listen,
@@ -147,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a Hugging Face model or a folder, with a worker of its own; may be given several "
         "times; unset: MIAO_MODEL, or the bundled one",
     )
+    add_tensor_parallel_option(parser)
     add_speculation_options(parser)
     option("--listen", default="127.0.0.1:50051", help="the front's address (%(default)s)")
     option("--data-folder", type=Path, help="keep the embedded Valkey's data here")

@@ -35,6 +35,8 @@ class EngineConfig:
     cuda_graphs: with triton's attention, replay recorded graphs in steps that only decode.
     overlap: schedule a step while the one before still runs, so that the device never
         waits; tokens come one step later. None: on CUDA. Rests where there is speculation.
+    tensor_parallel_size: processes that compute the model together, each with a share of its
+        weights and of the KV pool; on GPUs, one for each. Other settings of size are for each.
     num_threads: CPU threads of the matrix products; None leaves torch's choice.
     speculation: "off"; "ngram" proposes what followed the same words before in the
         sequence; "draft" what `draft_model` says, a Hugging Face name or a folder.
@@ -65,6 +67,7 @@ class EngineConfig:
     attention: str = "auto"
     cuda_graphs: bool = True
     overlap: bool | None = None
+    tensor_parallel_size: int = 1
     num_threads: int | None = None
     speculation: str = "off"
     draft_model: str | None = None

@@ -21,16 +21,19 @@ def pool_blocks(
     models: Iterable[ModelFacts],
     device: torch.device,
     max_model_length: int,
+    free: int | None = None,
 ) -> int:
     """Blocks in each model's pool: what the memory allows, but no more than could ever be used.
 
+    free: bytes of the device that are free; None asks it.
     Raises ModelLoadError where not even one block fits.
     """
     block_bytes = config.block_size * sum(facts.token_bytes for facts in models)
     cache_bytes = config.cache_bytes
     if cache_bytes is None:
         useful = config.max_sequences * -(-max_model_length // config.block_size) * block_bytes
-        cache_bytes = min(useful, int(free_bytes(device) * _SHARE[device.type]))
+        free = free_bytes(device) if free is None else free
+        cache_bytes = min(useful, int(free * _SHARE[device.type]))
     if cache_bytes < block_bytes:
         raise ModelLoadError(
             f"The KV pool of {cache_bytes} bytes holds no block of {block_bytes} bytes; "

@@ -44,6 +44,7 @@ _AT_LEAST_ONE = (
     "max_batch_tokens",
     "max_model_length",
     "num_threads",
+    "tensor_parallel_size",
 )
 
 
@@ -53,7 +54,9 @@ def load_runners(config: EngineConfig) -> tuple[ModelRunner, ModelRunner | None]
     Both pools have the same number of blocks, so that the draft model has room
     for whatever runs.
     """
-    _check_settings(config)
+    check_settings(config)
+    if config.tensor_parallel_size > 1:
+        raise ValueError("several ranks are loaded by tensor_parallel/loading.py")
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     device = resolve_device(config.device)
@@ -67,9 +70,9 @@ def load_runners(config: EngineConfig) -> tuple[ModelRunner, ModelRunner | None]
         drafting = replace(config, model=config.draft_model, max_adapters=0)
         models.append(_Loaded.of(drafting, device))
     all_facts = [loaded.facts for loaded in models]
-    length = _max_model_length(config, all_facts[0])
+    length = max_model_length(config, all_facts[0])
     num_blocks = pool_blocks(config, all_facts, device, length)
-    length = _fit_length(config, length, num_blocks * config.block_size)
+    length = fit_length(config, length, num_blocks * config.block_size)
     runners = [loaded.runner(num_blocks, length) for loaded in models]
     return runners[0], runners[1] if len(runners) > 1 else None
 
@@ -159,7 +162,8 @@ class _Loaded:
         return runner
 
 
-def _check_settings(config: EngineConfig) -> None:
+def check_settings(config: EngineConfig) -> None:
+    """Raises ModelLoadError that names the setting."""
     check_speculation(config)
     check_prune(config.prune)
     for name in _AT_LEAST_ONE:
@@ -168,7 +172,8 @@ def _check_settings(config: EngineConfig) -> None:
             raise ModelLoadError(f"{name} is {value}; it must be at least 1.")
 
 
-def _max_model_length(config: EngineConfig, facts: ModelFacts) -> int:
+def max_model_length(config: EngineConfig, facts: ModelFacts) -> int:
+    """What is asked for, or the model's own. Raises ModelLoadError where it knows less."""
     known, wanted = facts.context_length, config.max_model_length
     if known is None and wanted is None:
         raise ModelLoadError(f"{config.model} names no context length; set max_model_length.")
@@ -181,7 +186,7 @@ def _max_model_length(config: EngineConfig, facts: ModelFacts) -> int:
     return length
 
 
-def _fit_length(config: EngineConfig, length: int, capacity: int) -> int:
+def fit_length(config: EngineConfig, length: int, capacity: int) -> int:
     """A sequence of the greatest length must fit the pool alone, so that none can hang."""
     if length <= capacity:
         return length

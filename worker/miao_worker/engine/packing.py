@@ -13,7 +13,6 @@ from miao_worker.engine.paged_batch import Chunk, Indices, PagedBatch
 from miao_worker.engine.sequence import Sequence
 from miao_worker.engine.transfer import upload
 
-
 Span = tuple[int, int, int]  # a line of the block tables, first position, end
 
 
