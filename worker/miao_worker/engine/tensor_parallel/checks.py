@@ -13,8 +13,8 @@ from miao_worker.engine.errors import ModelLoadError
 def check_tensor_parallel(config: EngineConfig) -> None:
     """Raises ModelLoadError that names both settings which do not go together."""
     size = f"tensor_parallel_size is {config.tensor_parallel_size}"
-    if config.tensor_parallel_size < 2:
-        raise ModelLoadError(f"{size}; it must be at least 2 where several ranks load a model.")
+    if config.tensor_parallel_size < 1:
+        raise ModelLoadError(f"{size}; it must be at least 1.")
     if sys.platform != "linux":
         raise ModelLoadError(f"{size}; several processes for one model need Linux.")
     for setting, is_set in {

@@ -39,7 +39,7 @@ class Group:
         os.environ.setdefault("NCCL_SOCKET_IFNAME" if is_cuda else "GLOO_SOCKET_IFNAME", "lo")
         dist.init_process_group(
             "nccl" if is_cuda else "gloo",
-            store=dist.FileStore(self._store_path, self.size),
+            store=dist.FileStore(self._store_path, self.size),  # type: ignore[attr-defined]
             rank=self.rank,
             world_size=self.size,
             timeout=_TIMEOUT,

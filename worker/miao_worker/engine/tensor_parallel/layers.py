@@ -49,11 +49,8 @@ class SharedEmbedding(nn.Module):
         embedding.weight = frozen(embedding.weight[_slice(self._tokens)])
         embedding.padding_idx = None  # a token of the whole vocabulary, of use to training alone
         self.inner = embedding  # which may scale what it finds
+        self.weight = embedding.weight
         self._group = group
-
-    @property
-    def weight(self) -> nn.Parameter:
-        return self.inner.weight
 
     def forward(self, token_ids: Tensor) -> Tensor:
         places = token_ids - self._tokens.start

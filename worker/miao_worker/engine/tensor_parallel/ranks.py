@@ -56,8 +56,8 @@ class Ranks:
             if not os.fork():
                 for each in (ours, *pipes, *inherited):
                     each.close()
-                for each in (life, *lifelines):
-                    os.close(each)
+                for fd in (life, *lifelines):
+                    os.close(fd)
                 _run(Group(rank, size, store), follow, theirs)
             theirs.close()
             os.close(theirs_life)
