@@ -36,8 +36,8 @@ from miao_worker.adapter_folders import AdapterFolders
 from miao_worker.adapter_watch import AdapterWatch
 from miao_worker.attempt import AnyAttempt
 from miao_worker.clock import RedisClock
-from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.errors import ModelLoadError
+from miao_worker.engine.protocol import EngineSettings
 from miao_worker.engine.types import EngineStats
 from miao_worker.engine_process import EngineProcess
 from miao_worker.generation_runner import GenerationRunner
@@ -378,7 +378,7 @@ class BatchWorker(BaseWorker):
         raise RuntimeError(f"job {job.id} of {queue} must not be executed")
 
 
-def stats_line(stats: EngineStats, config: EngineConfig) -> str:
+def stats_line(stats: EngineStats, settings: EngineSettings) -> str:
     """What an operator wants to know of a working engine."""
     if not stats.num_blocks:  # an encoder
         return (
@@ -390,7 +390,7 @@ def stats_line(stats: EngineStats, config: EngineConfig) -> str:
         f"{stats.num_free_blocks} of {stats.num_blocks} blocks free, "
         f"{stats.num_steps} steps, {stats.num_preemptions} preemptions"
     )
-    if config.speculation == "off":
+    if not settings.speculates:
         return line
     accepted, proposed = stats.num_accepted_tokens, stats.num_proposed_tokens
     return f"{line}, {accepted} of {proposed} proposed tokens accepted"

@@ -28,8 +28,10 @@ from miao_worker.engine.config import (
     Explaining,
     Quantization,
 )
+from miao_worker.engine.protocol import EngineSettings
 from miao_worker.settings import WorkerSettings
 from miao_worker.tool_formats import FORMATS
+from miao_worker.vllm_engine.options import add_engine_option, add_options, vllm_config
 
 _log = logging.getLogger(__name__)
 
@@ -93,36 +95,10 @@ def model_source(model: str | None) -> tuple[str, str]:
 
 def _settings(arguments: argparse.Namespace) -> WorkerSettings:
     model, name = model_source(arguments.model)
-    cache = arguments.cache_gib
-    has_adapters = bool(arguments.adapter or arguments.adapter_folder)
     return WorkerSettings(
         redis_url=arguments.redis_url,
         model_name=arguments.name or name,
-        engine=EngineConfig(
-            model=model,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            quantize=arguments.quantize,
-            prune=arguments.prune,
-            kv_cache_dtype=arguments.kv_cache_dtype,
-            block_size=arguments.block_size,
-            cache_bytes=None if cache is None else int(cache * _GIB),
-            max_model_length=arguments.max_model_length,
-            max_sequences=arguments.max_sequences,
-            max_batch_tokens=arguments.max_batch_tokens,
-            prefix_cache=not arguments.no_prefix_cache,
-            cpu_kernels=not arguments.no_cpu_kernels,
-            num_threads=arguments.num_threads,
-            tensor_parallel_size=arguments.tensor_parallel_size,
-            attention=arguments.attention,
-            cuda_graphs=not arguments.no_cuda_graphs,
-            overlap=False if arguments.no_overlap else None,
-            max_adapters=arguments.max_adapters if has_adapters else 0,
-            task=arguments.task,
-            explain=arguments.explain,
-            explain_bytes=int(arguments.explain_gib * _GIB),
-            **speculation_settings(arguments),
-        ),
+        engine=_engine_settings(arguments, model),
         lease_seconds=arguments.lease_seconds,
         step_timeout_seconds=arguments.step_timeout_seconds,
         drain_seconds=arguments.drain_seconds,
@@ -146,6 +122,41 @@ def add_tensor_parallel_option(group: argparse._ActionsContainer) -> None:
         metavar="N",
         default=1,
         help="GPUs that compute the model together, each with a share of its weights",
+    )
+
+
+def _engine_settings(arguments: argparse.Namespace, model: str) -> EngineSettings:
+    """Those of the engine that is asked for. Raises ValueError for options that do not fit."""
+    if arguments.engine == "vllm":
+        return vllm_config(arguments, _parser(), model)
+    if arguments.vllm_option:
+        raise ValueError("--vllm-option needs --engine vllm")
+    cache = arguments.cache_gib
+    has_adapters = bool(arguments.adapter or arguments.adapter_folder)
+    return EngineConfig(
+        model=model,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        quantize=arguments.quantize,
+        prune=arguments.prune,
+        kv_cache_dtype=arguments.kv_cache_dtype,
+        block_size=arguments.block_size or EngineConfig(model).block_size,
+        cache_bytes=None if cache is None else int(cache * _GIB),
+        max_model_length=arguments.max_model_length,
+        max_sequences=arguments.max_sequences,
+        max_batch_tokens=arguments.max_batch_tokens,
+        prefix_cache=not arguments.no_prefix_cache,
+        cpu_kernels=not arguments.no_cpu_kernels,
+        num_threads=arguments.num_threads,
+        tensor_parallel_size=arguments.tensor_parallel_size,
+        attention=arguments.attention,
+        cuda_graphs=not arguments.no_cuda_graphs,
+        overlap=False if arguments.no_overlap else None,
+        max_adapters=arguments.max_adapters if has_adapters else 0,
+        task=arguments.task,
+        explain=arguments.explain,
+        explain_bytes=int(arguments.explain_gib * _GIB),
+        **speculation_settings(arguments),
     )
 
 
@@ -264,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=FORMS,
         help="auto: console where standard error is a terminal, else json",
     )
+    add_engine_option(engine)
     option = engine.add_argument
     option("--device", help="cpu, cuda, cuda:1; unset: CUDA where there is one")
     option("--dtype", default="auto", choices=["auto", "bfloat16", "float16", "float32"])
@@ -297,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="int8: keys and values rounded, with a scale for each token and head",
     )
-    option("--block-size", type=_count, default=defaults.block_size, help="tokens in a KV block")
+    option("--block-size", type=_count, help="tokens in a KV block; unset: 16, or vLLM's own")
     option("--no-prefix-cache", action="store_true", help="share no prompt prefixes")
     option("--no-cpu-kernels", action="store_true", help="on a CPU, use torch's operations alone")
     option("--num-threads", type=_count, help="CPU threads of the engine")
@@ -316,6 +328,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_protection_options(parser.add_argument_group("protection of what lies in Redis"))
     _add_adapter_options(parser.add_argument_group("adapters"))
     _add_explaining_options(parser.add_argument_group("explaining"))
+    add_options(parser.add_argument_group("vLLM"))
     return parser
 
 

@@ -16,21 +16,15 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from miao.internal.v1.queue_pb2 import ModelCard
 from miao_queue.telemetry import logs
 from miao_queue.telemetry.logs import LogSettings
 from miao_worker import prctl
-from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.encoder.types import EngineRequest
+from miao_worker.engine.protocol import EngineSettings, ServingEngine
 from miao_worker.engine.types import EngineStats, SequenceOutput, StepOutput
+from miao_worker.engine_kinds import LoadedEngine, kind_of
 from miao_worker.readiness import Readiness
-
-if TYPE_CHECKING:
-    from miao_worker.engine.engine import Engine
-    from miao_worker.engine.explain.engine import ExplainingEngine, InnerEngine
-    from miao_worker.engine.tensor_parallel.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +126,7 @@ Command = Add | Cancel | Register | Drop | Ping
 
 def run(
     connection: Connection[object, Command],
-    config: EngineConfig,
+    config: EngineSettings,
     model_name: str,
     adapters: Mapping[str, Path],
     log_settings: LogSettings,
@@ -145,16 +139,15 @@ def run(
     logs.configure(log_settings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group
     from miao_worker.engine.errors import ModelLoadError
-    from miao_worker.engine.tensor_parallel.loading import fork_ranks
 
     try:
-        ranks = fork_ranks(config, connection)  # while there is no other thread
+        helpers = kind_of(config).start_helpers(config, connection)  # while no thread is here
         threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
-        engine, card = _load(config, model_name, ranks)
+        engine, card = _load(config, model_name, helpers)
     except ModelLoadError as error:
         connection.send(Failed(str(error)))
         return
-    registered = tuple(_register(engine.inner, Register(*each)) for each in adapters.items())
+    registered = tuple(_register(engine, Register(*each)) for each in adapters.items())
     connection.send(Ready(card.SerializeToString(), registered))
     commands = Readiness(connection)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -165,7 +158,7 @@ def run(
                     case Ping():
                         connection.send(Pong())
                     case Register():
-                        connection.send(_register(engine.inner, command))
+                        connection.send(_register(engine, command))
                     case _:
                         _obey(engine, command)
             started = time.perf_counter()
@@ -173,23 +166,9 @@ def run(
             connection.send(Step.of(step, time.perf_counter() - started))
 
 
-def _follow_grammars(engine: Engine, card: ModelCard) -> str:
-    """Let the engine follow grammars; why it cannot with this model, or nothing."""
-    from miao_worker.engine.guidance.vocabulary import VocabularyError
-
-    try:
-        engine.follow_grammars(card.tokenizer_json, card.eos_token_ids)
-    except VocabularyError as error:
-        return str(error)
-    return ""
-
-
-def _register(engine: InnerEngine, command: Register) -> Registered:
-    from miao_worker.engine.engine import Engine
+def _register(engine: ServingEngine, command: Register) -> Registered:
     from miao_worker.engine.errors import AdapterError
 
-    if not isinstance(engine, Engine):
-        return Registered(command.adapter_id, "adapters are for models that generate")
     try:
         engine.register_adapter(command.adapter_id, command.folder)
     except AdapterError as error:
@@ -197,55 +176,18 @@ def _register(engine: InnerEngine, command: Register) -> Registered:
     return Registered(command.adapter_id, None)
 
 
-def _load(
-    config: EngineConfig, model_name: str, ranks: Ranks | None
-) -> tuple[ExplainingEngine, ModelCard]:
-    """The engine for the model's task, and the model's card. Raises ModelLoadError."""
-    from miao_worker.encoder_card import build_encoder_card
-    from miao_worker.engine.encoder.engine import load_engine
-    from miao_worker.engine.encoder.tasks import encoder_task
-    from miao_worker.engine.engine import Engine
-    from miao_worker.engine.explain.loading import explain_classification, explain_generation
-    from miao_worker.engine.tensor_parallel.checks import check_task
-    from miao_worker.engine.tensor_parallel.loading import load_leader
-    from miao_worker.model_card import build_model_card, check_draft_vocabulary
-
-    task = encoder_task(config)
-    if task is not None:
-        check_task(config, task.value)
-        encoder, runner = load_engine(config, task)
-        explaining = explain_classification(encoder, runner, config)
-        card = build_encoder_card(model_name, config, runner)
-        return explaining, _with_methods(card, explaining)
-    if config.draft_model is not None:
-        check_draft_vocabulary(config.model, config.draft_model)
-    engine = Engine(config, None if ranks is None else load_leader(config, ranks))
-    card = build_model_card(model_name, config.model, engine)
-    card.guide_fault = _follow_grammars(engine, card)
-    explaining = explain_generation(engine, config)
-    return explaining, _with_methods(card, explaining)
+def _load(config: EngineSettings, model_name: str, helpers: object) -> LoadedEngine:
+    return kind_of(config).load(config, model_name, helpers)
 
 
-def _with_methods(card: ModelCard, engine: ExplainingEngine) -> ModelCard:
-    """The card, with how answers can be explained."""
-    from miao_worker.explanation_execution import METHODS
-
-    card.explain_methods.extend(
-        number for number, method in METHODS.items() if method in engine.methods
-    )
-    return card
-
-
-def _obey(engine: ExplainingEngine, command: Add | Cancel | Drop) -> None:
-    from miao_worker.engine.engine import Engine
-
+def _obey(engine: ServingEngine, command: Add | Cancel | Drop) -> None:
     match command:
         case Add(request):
             engine.add(request)
         case Cancel(sequence_id):
             engine.cancel(sequence_id)
-        case Drop(adapter_id) if isinstance(engine.inner, Engine):
-            engine.inner.drop_adapter(adapter_id)
+        case Drop(adapter_id):
+            engine.drop_adapter(adapter_id)
 
 
 def _end_with_parent() -> None:

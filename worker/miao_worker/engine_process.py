@@ -15,9 +15,9 @@ from pathlib import Path
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao_queue.telemetry.logs import LogSettings
 from miao_worker import engine_host
-from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.encoder.types import EngineRequest
 from miao_worker.engine.errors import ModelLoadError
+from miao_worker.engine.protocol import EngineSettings
 from miao_worker.engine.types import EngineStats, StepOutput
 from miao_worker.engine_host import (
     Add,
@@ -32,6 +32,7 @@ from miao_worker.engine_host import (
     Registered,
     Step,
 )
+from miao_worker.engine_kinds import kind_of
 from miao_worker.readiness import Readiness
 
 
@@ -39,13 +40,8 @@ class EngineDiedError(Exception):
     """The engine's process has ended or hangs; its sequences must be run again."""
 
 
-# What takes seconds to import. A process that has it forks the engines, so that
-# another one is there in the time that the model takes to load.
-_PRELOADED = ["miao_worker.engine_preload"]
-
 _AS_USUAL = LogSettings()
 _RELOAD_SECONDS = 10.0  # that a reload may take besides three times the first load's
-_SPINS = "2000"
 _RELOAD_PAUSES = (0.1, 0.5, 2.0, 5.0)
 
 _log = logging.getLogger(__name__)
@@ -60,7 +56,7 @@ class EngineProcess:
 
     def __init__(
         self,
-        config: EngineConfig,
+        config: EngineSettings,
         model_name: str,
         step_timeout_seconds: float,
         on_steps: Callable[[Sequence[StepOutput]], None] = lambda _: None,
@@ -73,7 +69,10 @@ class EngineProcess:
         self._model_name = model_name
         self._step_timeout_seconds = step_timeout_seconds
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_PRELOADED)
+        # What takes seconds to import is in a process that forks the engines, so that
+        # another one is there in the time that the model takes to load.
+        self._kind = kind_of(config)
+        self._context.set_forkserver_preload([self._kind.preload])
         self._sending = threading.Lock()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection[Command, object] | None = None
@@ -154,11 +153,8 @@ class EngineProcess:
             name="miao-engine",
             daemon=True,
         )
-        # Read when torch is loaded. Threads that always spin between products take the
-        # processors away from the worker and the front beside them; those that always
-        # sleep are woken a hundred times a step. They spin for some 50 microseconds.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+        for name, value in self._kind.environ.items():
+            os.environ.setdefault(name, value)
         process.start()
         theirs.close()
         self._process = process

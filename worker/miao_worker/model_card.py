@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import (
@@ -16,7 +16,6 @@ from transformers import (
 from miao.internal.v1.queue_pb2 import ModelCard
 from miao.v1 import generation_pb2 as pb
 from miao.v1 import understanding_pb2 as understanding
-from miao_worker.engine.engine import Engine
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.model_identity import vocabulary_digest, weights_digest
 from miao_worker.tool_formats import detect_reasoning_format, detect_tool_format
@@ -24,7 +23,25 @@ from miao_worker.tool_formats import detect_reasoning_format, detect_tool_format
 _LEAST_SHARE = 0.9  # of the vocabulary, that a draft model has to know
 
 
-def build_model_card(name: str, model: str, engine: Engine) -> ModelCard:
+class EngineFacts(Protocol):
+    """What an engine says of the model that it has loaded."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def max_model_length(self) -> int: ...
+
+    @property
+    def token_capacity(self) -> int:
+        """Tokens that its cache holds."""
+        ...
+
+
+def build_model_card(name: str, model: str, engine: EngineFacts) -> ModelCard:
     """Describe a loaded model. Raises ModelLoadError if its tokenizer cannot be used."""
     config = AutoConfig.from_pretrained(model)
     tokenizer = load_tokenizer(model)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from miao_queue.protection import UNPROTECTED, Protection
 from miao_queue.telemetry.logs import LogSettings
-from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.protocol import EngineSettings
 
 
 def _worker_name() -> str:
@@ -42,7 +42,7 @@ class WorkerSettings:
 
     redis_url: str
     model_name: str
-    engine: EngineConfig
+    engine: EngineSettings
     name: str = field(default_factory=_worker_name)
     lease_seconds: float = 3.0
     step_timeout_seconds: float = 60.0

@@ -19,6 +19,7 @@ from miao_worker.cli import (
     speculation_settings,
 )
 from miao_worker.stack import Stack, StackError, StackSettings
+from miao_worker.vllm_engine.options import add_engine_option
 
 _DEMO_PROMPTS = (
     "为什么我的手机没有信号？",
@@ -108,8 +109,9 @@ def _say_usage(console: Console, stack: Stack) -> None:
 def _settings(arguments: argparse.Namespace) -> StackSettings:
     models = arguments.model or [os.environ.get("MIAO_MODEL")]
     size = arguments.tensor_parallel_size
-    ranks = ["--tensor-parallel-size", str(size)] if size > 1 else []
-    common = [*ranks, *_speculation_options(arguments), *arguments.worker_option]
+    common = ["--engine", arguments.engine] if arguments.engine != "miao" else []
+    common += ["--tensor-parallel-size", str(size)] if size > 1 else []
+    common += [*_speculation_options(arguments), *arguments.worker_option]
     first, *others = ([*(["--model", model] if model else []), *common] for model in models)
     return StackSettings(
         listen=arguments.listen,
@@ -153,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a Hugging Face model or a folder, with a worker of its own; may be given several "
         "times; unset: MIAO_MODEL, or the bundled one",
     )
+    add_engine_option(parser)
     add_tensor_parallel_option(parser)
     add_speculation_options(parser)
     option("--listen", default="127.0.0.1:50051", help="the front's address (%(default)s)")

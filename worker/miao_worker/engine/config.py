@@ -75,3 +75,8 @@ class EngineConfig:
     explain: Explaining = "all"
     explain_bytes: int = 1 << 30
     task: str = "auto"
+
+    @property
+    def speculates(self) -> bool:
+        """Whether tokens are proposed."""
+        return self.speculation != "off"

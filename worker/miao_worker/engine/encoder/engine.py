@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from miao_worker.engine.encoder.types import (
     EncodingRequest,
     EngineRequest,
 )
+from miao_worker.engine.errors import AdapterError
 from miao_worker.engine.types import EngineStats, FinishReason, StepOutput
 
 _NOT_FINITE = "the model's output was not finite"
@@ -84,6 +86,13 @@ class EncoderEngine:
         self._running.pop(sequence_id, None)
         self._waiting.remove(sequence_id)
         self._ended_early = [o for o in self._ended_early if o.sequence_id != sequence_id]
+
+    def register_adapter(self, adapter_id: str, folder: Path) -> None:
+        """Raises AdapterError."""
+        raise AdapterError("adapters are for models that generate")
+
+    def drop_adapter(self, adapter_id: str) -> None:
+        """Nothing: there are none."""
 
     def step(self) -> StepOutput:
         """Compute the next batch; returns the requests that it completes."""

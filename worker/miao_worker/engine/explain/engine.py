@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
+from pathlib import Path
 
 from miao_worker.engine.encoder.types import EngineRequest
 from miao_worker.engine.explain.explanation import Explanation
@@ -24,21 +24,12 @@ from miao_worker.engine.explain.gradient_sources import GradientSource
 from miao_worker.engine.explain.gradients import RefusedError
 from miao_worker.engine.explain.pace import Pace
 from miao_worker.engine.explain.types import ExplanationOutput, ExplanationRequest, Method
+from miao_worker.engine.protocol import ServingEngine
 from miao_worker.engine.types import EngineStats, FinishReason, SequenceOutput, StepOutput
 
 _MOST_INSIDE = 16  # inputs without a token that run at once, while nobody else does
 _MOST_TOKENS_INSIDE = 2048  # of theirs
 _WAIT_SECONDS = 0.05  # for weights, where there is nothing else to do
-
-
-class InnerEngine(Protocol):
-    """What runs everything else."""
-
-    @property
-    def has_unfinished(self) -> bool: ...
-    def add(self, request: EngineRequest) -> None: ...
-    def cancel(self, sequence_id: str) -> None: ...
-    def step(self) -> StepOutput: ...
 
 
 class ExplainingEngine:
@@ -50,7 +41,7 @@ class ExplainingEngine:
 
     def __init__(
         self,
-        inner: InnerEngine,
+        inner: ServingEngine,
         methods: tuple[Method, ...],
         make: Callable[[ExplanationRequest], Explanation],
         gradients: GradientSource,
@@ -105,6 +96,14 @@ class ExplainingEngine:
         self._others.discard(sequence_id)
         self._ended = [output for output in self._ended if output.sequence_id != sequence_id]
         self.inner.cancel(sequence_id)
+
+    def register_adapter(self, adapter_id: str, folder: Path) -> None:
+        """As the engine within."""
+        self.inner.register_adapter(adapter_id, folder)
+
+    def drop_adapter(self, adapter_id: str) -> None:
+        """As the engine within."""
+        self.inner.drop_adapter(adapter_id)
 
     def step(self) -> StepOutput:
         """A slice of explaining, if it is time for one, and a step of all else."""

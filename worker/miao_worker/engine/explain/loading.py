@@ -29,6 +29,7 @@ from miao_worker.engine.explain.turns import Turns
 from miao_worker.engine.explain.types import ExplanationRequest, LabelTarget, Method, OutputTarget
 from miao_worker.engine.loader import load_config, load_model
 from miao_worker.engine.memory import free_bytes
+from miao_worker.engine.protocol import ServingEngine
 from miao_worker.engine.pruning import prune_model
 
 _SPARE = 1.2  # times the copy's size that has to be free, besides what the gradients take
@@ -37,6 +38,12 @@ _SPARE = 1.2  # times the copy's size that has to be free, besides what the grad
 def explain_generation(engine: Engine, config: EngineConfig) -> ExplainingEngine:
     """An engine that generates, and explains what it says."""
     return ExplainingEngine(engine, methods(config), _explain_output, _gradients(engine, config))
+
+
+def explain_without_gradients(engine: ServingEngine, *, explains: bool) -> ExplainingEngine:
+    """An engine that generates, explained by what it says when a token is left out."""
+    methods = (Method.LEAVE_ONE_OUT,) if explains else ()
+    return ExplainingEngine(engine, methods, _explain_output, NoGradients())
 
 
 def explain_classification(

@@ -1,0 +1,1 @@
+"""vLLM as the engine: its batches, cache and kernels behind the worker's boundary."""
