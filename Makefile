@@ -53,7 +53,8 @@ types: $(VENV)/dev.stamp  ## Types of the code.
 	$(BIN)/mypy --num-workers 2
 
 unit: $(VENV)/dev.stamp  ## Tests that need no other process.
-	$(BIN)/python -m pytest -q tests/unit tests/property tests/parity
+	$(BIN)/python -m pytest -q tests/unit tests/property tests/parity \
+	    tests/conformance/test_engine.py
 
 integration: $(VENV)/dev.stamp  ## Tests with real processes, a real Valkey and a real channel.
 	$(BIN)/python -m pytest -q $(INTEGRATION)

@@ -24,7 +24,7 @@ from miao_worker.engine.transfer import upload
 class Adjustment:
     """What one sequence needs to have its logits changed, kept from step to step."""
 
-    def __init__(self, sequence: Sequence, device: torch.device) -> None:
+    def __init__(self, sequence: Sequence, device: torch.device, vocab_size: int) -> None:
         params = sequence.sampling
         self._sequence = sequence
         self._num_counted = 0  # tokens of the sequence that the counts hold
@@ -37,7 +37,10 @@ class Adjustment:
         self._bans = Bans(params.bad_token_ids)
         banned = np.array(self._bans.always, dtype=np.int64)
         self._banned = upload(banned, device)
-        stops = np.array(sorted(params.stop_token_ids), dtype=np.int64)
+        can_stop = [
+            i for i in params.stop_token_ids if i < vocab_size
+        ]  # the others are never drawn
+        stops = np.array(sorted(can_stop), dtype=np.int64)
         self._stops = upload(stops, device)
 
     def apply_(self, logits: Tensor, proposed: Proposal = ()) -> None:
@@ -103,6 +106,6 @@ def adjusted(
     for row in rows:
         sequence = sequences[row]
         if not isinstance(sequence.adjustment, Adjustment):
-            sequence.adjustment = Adjustment(sequence, logits.device)
+            sequence.adjustment = Adjustment(sequence, logits.device, logits.shape[-1])
         sequence.adjustment.apply_(result[row], proposed[row] if proposed else ())
     return result

@@ -175,7 +175,9 @@ class VllmEngine:
             list(sequence.token_ids), cache_salt=sequence.cache_scope.hex() or None
         )
         try:
-            self._llm.add_request(sequence.sequence_id, prompt, _params(sequence, draw))
+            self._llm.add_request(
+                sequence.sequence_id, prompt, _params(sequence, draw, self.vocab_size)
+            )
         except ValueError as error:  # its words may hold the request's
             field = getattr(error, "parameter", None) or "the request"
             _log.warning("vLLM refuses %s (%s)", field, type(error).__name__)
@@ -273,13 +275,13 @@ class VllmEngine:
         )
 
 
-def _params(sequence: Sequence, draw: Draw | None) -> VllmParams:
+def _params(sequence: Sequence, draw: Draw | None, vocab_size: int) -> VllmParams:
     """Greedy to vLLM: where a token is drawn, `Drawing` leaves no choice."""
     sampling = sequence.sampling
     return VllmParams(
         temperature=0.0,
         max_tokens=max(1, sampling.max_tokens - sequence.num_output_tokens),
-        stop_token_ids=sorted(sampling.stop_token_ids),
+        stop_token_ids=sorted(i for i in sampling.stop_token_ids if i < vocab_size),
         ignore_eos=True,  # the model's own ends are among the stop tokens, where they count
         logprobs=sampling.num_logprobs,
         prompt_logprobs=sampling.num_prompt_logprobs,
