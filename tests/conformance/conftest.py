@@ -114,7 +114,7 @@ def settings(kind: str, model_folder: Path) -> EngineSettings:
 def loaded(settings: EngineSettings) -> LoadedEngine:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return kind_of(settings).load(settings, "tiny")
+        return kind_of(settings).load(settings, "tiny", None)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def reference(model_folder: Path) -> ServingEngine:
     config = settings_of("miao", model_folder)
     assert isinstance(config, EngineConfig)
     plain = replace(config, cpu_kernels=False, cache_bytes=None)
-    return kind_of(plain).load(plain, "tiny").engine
+    return kind_of(plain).load(plain, "tiny", None).engine
 
 
 @dataclass

@@ -348,7 +348,7 @@ def test_the_card_says_what_the_model_is(loaded: LoadedEngine) -> None:
 def test_a_model_that_is_not_there_is_one_sentence(kind: str, tmp_path: Path) -> None:
     settings = settings_of(kind, tmp_path / "nothing")
     with pytest.raises(ModelLoadError, match="nothing") as caught:
-        kind_of(settings).load(settings, "tiny")
+        kind_of(settings).load(settings, "tiny", None)
     assert "\n" not in str(caught.value)
 
 
