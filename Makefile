@@ -9,12 +9,12 @@ BUF_VERSION := 1.75.0
 TOOLS := $(VENV)/manifests
 MODELS := @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
 BENCH ?= --concurrency 1,4,16 --ignore-eos
-INTEGRATION ?= tests/integration tests/packaging
+INTEGRATION ?= tests/integration tests/packaging tests/compatibility
 export PROMPT
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up setup test lint types unit integration redis robustness proto drift proto-lint wheel \
-    model bench chaos cluster soak monitoring manifests images docs clean
+    model bench chaos cluster mixed soak monitoring manifests images docs clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -72,6 +72,9 @@ bench: $(VENV)/demo.stamp  ## Measure the service at MIAO_TARGET, as BENCH="--ra
 soak: $(VENV)/dev.stamp  ## Load everything steadily for MINUTES=10; nothing may grow.
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
+mixed: $(VENV)/dev.stamp  ## This version and the one before it in one fleet, killed for MINUTES=2; needs git's history.
+	$(BIN)/python -m tests.compatibility --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))
+
 cluster: $(VENV)/dev.stamp  ## Roll, cut off and lose the hosts of a small cluster; needs network namespaces.
 	$(BIN)/python -m tests.cluster $(if $(SEED),--seed $(SEED))
 
@@ -88,8 +91,9 @@ drift: proto  ## Fail if the generated code is not what the contract says.
 $(BUF):
 	npm install --silent --no-fund --no-audit --prefix $(VENV)/buf @bufbuild/buf@$(BUF_VERSION)
 
-proto-lint: $(BUF)  ## Style of the contract; needs npm.
+proto-lint: $(BUF)  ## Style of the contract, and whether it fits the version before; needs npm.
 	cd proto && $(abspath $(BUF)) lint && $(abspath $(BUF)) format --diff --exit-code
+	cd proto && $(abspath $(BUF)) breaking --against ../tests/compatibility/baseline.binpb
 
 monitoring:  ## Write the alerts anew as the Prometheus operator takes them.
 	$(PYTHON) deploy/monitoring/prometheus_rule.py > deploy/monitoring/prometheus-rule.yaml

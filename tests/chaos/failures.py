@@ -132,7 +132,7 @@ class Failures:
         async with self._victim(failure, self._fleet.workers) as old:
             if old is None:
                 return
-            new = self._fleet.make_worker()
+            new = self._fleet.make_worker(old.host)
             await self._start(new)
             with self._event(failure, f"{old.name} for {new.name}"):
                 old.signal(signal.SIGTERM)
