@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ from miao_queue import keys
 from miao_queue.records import TENANT, generation_id
 from miao_service.front import running_front
 from miao_service.settings import ServiceSettings
-from tests.forked_worker import ForkedWorker
 
-from ..chaos.process import Process
+from ..chaos.process import HERE, ForkedProcess, Host, Process
 from . import baseline
 from .checkout import Checkout
 from .recording import Recording, restore
@@ -56,15 +55,23 @@ async def client(redis_url: str, recording: Recording) -> AsyncIterator[AsyncCli
         yield client
 
 
+def worker_of(redis_url: str, folder: Path, host: Host) -> Process:
+    command = [sys.executable, "-m", "miao_worker", *WORKER, "--redis-url", redis_url]
+    kind, name = (ForkedProcess, "new") if host is HERE else (Process, "old")
+    return kind(name, command, folder, "worker serving ", {"HF_HUB_OFFLINE": "1"}, host)
+
+
 @pytest.fixture
-def worker(redis_url: str, recording: Recording, tmp_path: Path) -> Iterator[ForkedWorker]:
-    worker = ForkedWorker([*WORKER, "--redis-url", redis_url], tmp_path / "worker.log")
+async def worker(redis_url: str, recording: Recording, tmp_path: Path) -> AsyncIterator[Process]:
+    worker = worker_of(redis_url, tmp_path, HERE)
+    worker.start()
     yield worker
-    worker.kill_group()
+    worker.signal(signal.SIGTERM)
+    await worker.wait_ended()
 
 
 async def test_what_the_version_before_had_begun_is_ended_as_it_would_have_ended_it(
-    client: AsyncClient, worker: ForkedWorker, recording: Recording, redis_url: str
+    client: AsyncClient, worker: Process, recording: Recording, redis_url: str
 ) -> None:
     before = {(name, state): recording.states[id_of(name, state)] for name, state in NAMES}
     assert Counter(before.values()) >= Counter(queued=10, running=9, finished=10)
@@ -91,15 +98,14 @@ async def test_a_worker_of_the_version_before_goes_on_where_one_of_this_version_
         host = Checkout(baseline.read().commit, tmp_path / "previous")
     except LookupError as error:
         pytest.skip(str(error))
-    command = [sys.executable, "-m", "miao_worker", *WORKER, "--redis-url", redis_url]
-    old = Process("old", command, tmp_path, "worker serving ", {"HF_HUB_OFFLINE": "1"}, host)
-    new = ForkedWorker([*WORKER, "--redis-url", redis_url], tmp_path / "new.log")
+    old, new = worker_of(redis_url, tmp_path, host), worker_of(redis_url, tmp_path, HERE)
     old.start()  # which takes longer
+    new.start()
     try:
+        await new.wait_ready()
         async with running_client(redis_url) as client:
-            await wait_ready(tmp_path / "new.log")
             await begin(client)
-            new.kill_group()
+            new.signal(signal.SIGKILL)
             answers = await asyncio.gather(*(follow(client, name, State.RUNNING) for name in SPECS))
             said = Recording.read(baseline.REDIS).said
             assert dict(zip(SPECS, answers, strict=True)) == said
@@ -107,10 +113,10 @@ async def test_a_worker_of_the_version_before_goes_on_where_one_of_this_version_
             assert attempts.count(2) >= len(SPECS) - 1, old.tail()
             await old.wait_ready()
     finally:
-        new.kill_group()
-        if old.runs:
-            old.signal(signal.SIGTERM)
-            await old.wait_ended()
+        for each in (old, new):
+            if each.runs:
+                each.signal(signal.SIGTERM)
+                await each.wait_ended()
 
 
 async def test_the_same_request_at_a_front_of_the_next_version_is_the_same_generation(
@@ -131,12 +137,6 @@ def id_of(name: str, state: State) -> str:
 async def follow(client: AsyncClient, name: str, state: State) -> list[int]:
     result = await client.follow(id_of(name, state)).result()
     return [i for answer in result.answers for i in answer.token_ids]
-
-
-async def wait_ready(log: Path) -> None:
-    async with asyncio.timeout(60):
-        while "worker serving" not in log.read_text("utf-8"):  # noqa: ASYNC110 - it is in a file
-            await asyncio.sleep(0.02)
 
 
 async def wait_for_books(redis: Any) -> list[str]:
