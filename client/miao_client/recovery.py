@@ -12,6 +12,7 @@ from miao_client.deadline import Clock
 from miao_client.failures import Failure
 from miao_client.retry_budget import RetryBudget
 from miao_client.settings import Settings
+from miao_client.tls import Tls
 
 FIRST_BACKOFF_SECONDS = 0.05
 MOST_BACKOFF_SECONDS = 2.0
@@ -20,6 +21,9 @@ MOST_BACKOFF_SECONDS = 2.0
 # whose caller has submitted it within three.
 RESTORE_SECONDS = 5.0
 RESTORE_BACKOFF_SECONDS = 0.5
+
+# What gRPC says where the other side closes a connection that has just been made.
+_CLOSED_MARKS = ("socket closed", "connection reset", "broken pipe")
 
 
 def spread(seconds: float, drawn: float) -> float:
@@ -175,9 +179,22 @@ class Recovery:
 
     def _unanswered(self, how: str, failure: Failure) -> errors.UnavailableError:
         targets = ", ".join(self._settings.targets)
-        return errors.UnavailableError(f"No answer from {targets} {how}: {failure.message}")
+        said = f"No answer from {targets} {how}: {failure.message}"
+        return errors.UnavailableError(said + _about_tls(failure, self._settings.tls))
 
     def _backoff(self) -> float:
         """Exponential with full jitter, so that many callers do not return at once."""
         most = FIRST_BACKOFF_SECONDS * 2.0 ** min(self._tries - 1, 16)
         return min(most, MOST_BACKOFF_SECONDS) * self._draw()
+
+
+def _about_tls(failure: Failure, tls: Tls | None) -> str:
+    """What may be wrong where a connection is closed before anything was said on it."""
+    message = failure.message.lower()
+    if not failure.is_unsent or not any(mark in message for mark in _CLOSED_MARKS):
+        return ""
+    if tls is None:
+        return ". Does it want TLS (tls=True, or MIAO_TLS and MIAO_TLS_ROOTS)?"
+    if tls.certificate is None:
+        return ". Does it want a certificate of yours (MIAO_CLIENT_CERTIFICATE)?"
+    return ". Has your certificate ended, or is it of roots that the service does not trust?"

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from miao_client.errors import ClientClosedError
+from miao_client.errors import ClientClosedError, InvalidRequestError
 
 _Channel = TypeVar("_Channel")
 
@@ -56,15 +56,28 @@ class Targets(Generic[_Channel]):
     """One channel for each target, opened at its first use.
 
     After a fork the child opens its own: gRPC's channels do not survive one.
+
+    gRPC holds a channel's certificates for as long as it lives. So where a connection has
+    failed and their files have changed meanwhile, another channel takes its place. The old
+    one stays open for the calls that it has, until it is two behind.
     """
 
-    def __init__(self, names: tuple[str, ...], connect: Callable[[str], _Channel]) -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        connect: Callable[[str], _Channel],
+        stamp: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`stamp` changes with what `connect` reads, and is None where that cannot be read."""
         self._names = names
         self._connect = connect
+        self._stamp = stamp
         self._lock = threading.Lock()
         self._index = 0
         self._closed = False
         self._channels: dict[tuple[int, str], _Channel] = {}
+        self._stamps: dict[tuple[int, str], object] = {}  # when the channels were opened
+        self._replaced: dict[tuple[int, str], _Channel] = {}  # those that were before them
 
     def current(self) -> _Channel:
         """The channel in use."""
@@ -73,17 +86,41 @@ class Targets(Generic[_Channel]):
                 raise ClientClosedError("The client is closed.")
             key = (os.getpid(), self._names[self._index])
             if key not in self._channels:
+                self._stamps[key] = self._stamp()
                 self._channels[key] = self._connect(key[1])
             return self._channels[key]
 
-    def leave(self, channel: _Channel) -> None:
-        """Go on to the next target, unless another caller already has."""
+    def leave(self, channel: _Channel) -> list[_Channel]:
+        """Go on to the next target, unless another caller already has.
+
+        Returns channels that the caller is to close.
+        """
         with self._lock:
             if self._channels.get((os.getpid(), self._names[self._index])) is channel:
                 self._index = (self._index + 1) % len(self._names)
+            return [] if self._closed else self._renew(channel)
+
+    def _renew(self, channel: _Channel) -> list[_Channel]:
+        for key, held in self._channels.items():
+            if held is channel and key[0] == os.getpid():
+                break
+        else:
+            return []  # another caller has
+        stamp = self._stamp()
+        if stamp is None or stamp == self._stamps[key]:
+            return []
+        try:
+            renewed = self._connect(key[1])
+        except InvalidRequestError:  # in the midst of being replaced
+            return []
+        self._channels[key], self._stamps[key] = renewed, stamp
+        last = self._replaced.pop(key, None)
+        self._replaced[key] = channel
+        return [] if last is None else [last]
 
     def close(self) -> list[_Channel]:
         """Allow no further use; returns the channels that the caller is to close."""
         with self._lock:
             self._closed = True
-            return [channel for (pid, _), channel in self._channels.items() if pid == os.getpid()]
+            held = [*self._channels.items(), *self._replaced.items()]
+            return [channel for (pid, _), channel in held if pid == os.getpid()]

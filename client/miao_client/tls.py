@@ -14,7 +14,10 @@ from miao_client.profile import YES
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Names of PEM files; they are read again for each new connection.
+    """Names of PEM files.
+
+    They may be replaced while a client runs, as certificates that live for hours are: a
+    client whose connection fails reads those that have changed, and connects with them.
 
     Attributes:
         roots: Those that sign the service's certificate; None for the public ones that
@@ -37,6 +40,18 @@ class Tls:
             raise InvalidRequestError.of("tls", "needs certificate and key together")
         names = (self.roots, self.key, self.certificate)
         return grpc.ssl_channel_credentials(*map(_content, names))
+
+
+def stamp_of(tls: Tls | None) -> object:
+    """Tells files from those that replace them; None without any, or while one is missing."""
+    if tls is None:
+        return None
+    names = [name for name in (tls.roots, tls.key, tls.certificate) if name is not None]
+    try:
+        stats = [Path(name).stat() for name in names]  # follows links, as secrets are mounted
+    except OSError:
+        return None
+    return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
 
 def resolve(tls: Tls | bool | None, environ: Mapping[str, str]) -> Tls | None:

@@ -17,6 +17,7 @@ from miao_client.retry_budget import RetryBudget
 from miao_client.settings import Settings
 from miao_client.stream_state import NextCall
 from miao_client.targets import Targets, channel_options
+from miao_client.tls import stamp_of
 from miao_client.tokens import AsyncTokenProvider, TokenProvider
 from miao_client.traces import CallTrace, Carried
 
@@ -42,9 +43,8 @@ class AsyncTransport:
             shared.budget if shared else RetryBudget(settings.retry_budget, settings.retry_ratio)
         )
         self._owns_channels = shared is None
-        self._targets: Targets[grpc.aio.Channel] = (
-            shared._targets if shared else Targets(settings.targets, partial(_connect, settings))
-        )
+        self._targets = shared._targets if shared else _targets(settings)
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:  # noqa: ASYNC109  # the deadline travels to the service
         """Make a call that answers once, again if its connection breaks.
@@ -108,7 +108,10 @@ class AsyncTransport:
         if failure.is_unauthenticated:
             reject(self.settings.api_key, key)
         if failure.is_broken_connection:
-            self._targets.leave(channel)
+            for replaced in self._targets.leave(channel):
+                closing = asyncio.ensure_future(replaced.close())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     async def sleep(self, seconds: float) -> None:
         """Wait before the next try."""
@@ -120,6 +123,7 @@ class AsyncTransport:
             return
         for channel in self._targets.close():
             await channel.close()
+        await asyncio.gather(*self._closing)
 
     def _open(self, call: NextCall, shown: Shown) -> Opened:
         channel = self._targets.current()
@@ -161,6 +165,11 @@ def cut_by_the_other_side() -> Failure:
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
     return CUT
+
+
+def _targets(settings: Settings) -> Targets[grpc.aio.Channel]:
+    connect, stamp = partial(_connect, settings), partial(stamp_of, settings.tls)
+    return Targets(settings.targets, connect, stamp)
 
 
 def _connect(settings: Settings, target: str) -> grpc.aio.Channel:

@@ -18,6 +18,7 @@ from miao_client.retry_budget import RetryBudget
 from miao_client.settings import Settings
 from miao_client.stream_state import NextCall
 from miao_client.targets import Targets, channel_options
+from miao_client.tls import stamp_of
 from miao_client.tokens import AsyncTokenProvider
 from miao_client.traces import CallTrace, Carried
 
@@ -43,9 +44,7 @@ class Transport:
             shared.budget if shared else RetryBudget(settings.retry_budget, settings.retry_ratio)
         )
         self._owns_channels = shared is None
-        self._targets: Targets[grpc.Channel] = (
-            shared._targets if shared else Targets(settings.targets, partial(_connect, settings))
-        )
+        self._targets = shared._targets if shared else _targets(settings)
 
     def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:
         """Make a call that answers once, again if its connection breaks.
@@ -112,7 +111,8 @@ class Transport:
         if failure.is_unauthenticated:
             reject(self.settings.api_key, key)
         if failure.is_broken_connection:
-            self._targets.leave(channel)
+            for replaced in self._targets.leave(channel):
+                replaced.close()
 
     def sleep(self, seconds: float) -> None:
         """Wait before the next try."""
@@ -128,6 +128,11 @@ class Transport:
     def _shown(self, carried: Carried) -> Shown:
         metadata = self.settings.metadata + carried
         return shown(key_of(self.settings.api_key), metadata)
+
+
+def _targets(settings: Settings) -> Targets[grpc.Channel]:
+    connect, stamp = partial(_connect, settings), partial(stamp_of, settings.tls)
+    return Targets(settings.targets, connect, stamp)
 
 
 def _connect(settings: Settings, target: str) -> grpc.Channel:

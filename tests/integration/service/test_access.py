@@ -250,3 +250,38 @@ async def test_the_sdk_shows_certificates_and_trusts_the_roots_that_it_is_told(
             async with AsyncClient(target, tls=wrong, connect_timeout=0.0) as client:
                 with pytest.raises(UnavailableError):
                     await client.models()
+
+
+async def test_a_client_that_outlives_its_certificate_goes_on_with_the_one_that_replaces_it(
+    redis_url: str, worker: Any, tmp_path: Path
+) -> None:
+    old, new = Authority("old"), Authority("new")
+    server = new.server().write(tmp_path, "server")
+    (tmp_path / "roots").write_bytes(new.pem)
+    trusted = tmp_path / "trusted"
+    trusted.write_bytes(old.pem + new.pem)
+    shown, held = old.client(None).write(tmp_path, "client")
+    settings = ServiceSettings(
+        listen="127.0.0.1:0",
+        redis_url=redis_url,
+        drain_seconds=0.2,
+        tls_certificate=server[0],
+        tls_key=server[1],
+        tls_client_roots=str(trusted),
+        max_connection_age_seconds=0.2,
+    )
+    tls = Tls(str(tmp_path / "roots"), shown, held)
+    async with running_front(settings) as (_, port), contextlib.AsyncExitStack() as stack:
+        target = f"localhost:{port}"
+        asynchronous = await stack.enter_async_context(AsyncClient(target, tls=tls))
+        threaded = stack.enter_context(Client(target, tls=tls))
+        await asynchronous.models()
+        await asyncio.to_thread(threaded.models)
+        channels = [client._transport._targets.current() for client in (asynchronous, threaded)]
+        trusted.write_bytes(new.pem)  # as if the old certificate had ended
+        new.client(None).write(tmp_path, "client")
+        async with asyncio.timeout(10):  # calls go on, and at last by connections of its own
+            while asynchronous._transport._targets.current() is channels[0]:
+                assert [model.name for model in await asynchronous.models()] == ["tiny"]
+            while threaded._transport._targets.current() is channels[1]:
+                assert [each.name for each in await asyncio.to_thread(threaded.models)] == ["tiny"]

@@ -12,6 +12,7 @@ from miao_client import BusyError, InternalError, ModelNotFoundError, Unavailabl
 from miao_client.failures import Failure
 from miao_client.recovery import MOST_BACKOFF_SECONDS, Recovery
 from miao_client.settings import Settings
+from miao_client.tls import Tls
 
 BROKEN = Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 
@@ -119,3 +120,32 @@ def test_who_would_be_patient_until_the_moment_that_is_told_comes_by_the_end_of_
 def test_other_failures_are_final(accepted: bool) -> None:
     with pytest.raises(InternalError):
         recovery(Clock()).next_try(Failure(grpc.StatusCode.INTERNAL, "a bug"), accepted=accepted)
+
+
+CLOSED = Failure(
+    grpc.StatusCode.UNAVAILABLE,
+    "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:1.2.3.4:5: Socket closed",
+)
+
+
+@pytest.mark.parametrize(
+    ("tls", "hint"),
+    [
+        (None, "Does it want TLS"),
+        (Tls("roots"), "Does it want a certificate of yours"),
+        (Tls("roots", "certificate", "key"), "roots that the service does not trust"),
+    ],
+)
+def test_a_connection_that_is_closed_at_once_brings_a_guess_at_what_is_wrong(
+    tls: Tls | None, hint: str
+) -> None:
+    with pytest.raises(UnavailableError, match=hint):
+        recovery(Clock(), Settings(connect_timeout=0, tls=tls)).next_try(CLOSED, accepted=False)
+
+
+@pytest.mark.parametrize("message", ["Socket closed", "failed to connect: Connection refused"])
+def test_other_ends_of_a_connection_are_told_as_they_are(message: str) -> None:
+    failure = Failure(grpc.StatusCode.UNAVAILABLE, message)
+    with pytest.raises(UnavailableError) as caught:
+        recovery(Clock(), Settings(connect_timeout=0)).next_try(failure, accepted=False)
+    assert caught.value.message.endswith(message)
