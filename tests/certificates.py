@@ -50,13 +50,18 @@ class Authority:
         address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         return self.sign("server", [x509.DNSName("localhost"), address])
 
-    def client(self, uri: str | None, name: str = "client") -> Identity:
-        """For a caller, perhaps with a URI such as a SPIFFE id."""
-        return self.sign(name, [] if uri is None else [x509.UniformResourceIdentifier(uri)])
+    def client(
+        self, uri: str | None, name: str = "client", ended: datetime.timedelta = -_DAY
+    ) -> Identity:
+        """For a caller, perhaps with a URI such as a SPIFFE id; `ended`: how long ago it did."""
+        names = [] if uri is None else [x509.UniformResourceIdentifier(uri)]
+        return self.sign(name, list[x509.GeneralName](names), ended)
 
-    def sign(self, name: str, names: list[x509.GeneralName]) -> Identity:
+    def sign(
+        self, name: str, names: list[x509.GeneralName], ended: datetime.timedelta = -_DAY
+    ) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(name), self._certificate.subject, key.public_key())
+        builder = _builder(_name(name), self._certificate.subject, key.public_key(), ended)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         certificate = builder.sign(self._key, hashes.SHA256())
@@ -69,7 +74,10 @@ def _name(text: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    ended: datetime.timedelta = -_DAY,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return x509.CertificateBuilder(
@@ -78,5 +86,5 @@ def _builder(
         public_key=key,
         serial_number=x509.random_serial_number(),
         not_valid_before=now - _DAY,
-        not_valid_after=now + _DAY,
+        not_valid_after=now - ended,
     )

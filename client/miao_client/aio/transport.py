@@ -43,7 +43,7 @@ class AsyncTransport:
             shared.budget if shared else RetryBudget(settings.retry_budget, settings.retry_ratio)
         )
         self._owns_channels = shared is None
-        self._targets = shared._targets if shared else _targets(settings)
+        self._targets: Targets[grpc.aio.Channel] = shared._targets if shared else _targets(settings)
         self._closing: set[asyncio.Task[None]] = set()
 
     async def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:  # noqa: ASYNC109  # the deadline travels to the service

@@ -44,7 +44,7 @@ class Transport:
             shared.budget if shared else RetryBudget(settings.retry_budget, settings.retry_ratio)
         )
         self._owns_channels = shared is None
-        self._targets = shared._targets if shared else _targets(settings)
+        self._targets: Targets[grpc.Channel] = shared._targets if shared else _targets(settings)
 
     def call(self, operation: Operation[_Answer], timeout: float | None = None) -> _Answer:
         """Make a call that answers once, again if its connection breaks.

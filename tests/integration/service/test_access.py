@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ async def test_callers_with_certificates_are_known_by_their_spiffe_ids(
     shop = authority.client("spiffe://example.org/shop")
     stranger = authority.client("spiffe://example.org/other")
     forger = Authority("authority").client("spiffe://example.org/shop")
+    late = authority.client("spiffe://example.org/shop", ended=timedelta(minutes=1))
     async with running_front(settings) as (_, port):
         async with tls_channel(port, authority.pem, shop) as channel:
             create = channel.unary_unary(
@@ -114,7 +116,7 @@ async def test_callers_with_certificates_are_known_by_their_spiffe_ids(
             stub: Any = ModelServiceStub(channel)
             refusal = await refused(stub.ListModels(models.ListModelsRequest(), timeout=5))
             assert (refusal.code.name, refusal.reason) == ("UNAUTHENTICATED", "BAD_CREDENTIALS")
-        for shown in (None, forger):
+        for shown in (None, forger, late):
             async with tls_channel(port, authority.pem, shown) as channel:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await names(channel)
