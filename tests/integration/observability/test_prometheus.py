@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import shutil
 import socket
 import subprocess
@@ -15,8 +17,9 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import urlopen
 
 import pytest
+import yaml
 
-from miao_client import Client
+from miao_client import Client, MiaoError
 
 from .conftest import Observed
 
@@ -61,25 +64,47 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def test_it_scrapes_both_sides_and_the_rules_come_to_something(
-    ask: Callable[[str], Any], client: Client
-) -> None:
-    def value(expression: str) -> float | None:
-        result = ask(f"query?{urlencode({'query': expression})}")["result"]
-        return float(result[0]["value"][1]) if result else None
-
-    until(lambda: value("count(up == 1)") == 2)
-    client.generate("the quick brown fox", max_tokens=50, ignore_eos=True).result()
-    until(lambda: (value('miao:generation_tokens:rate1m{model_name="tiny"}') or 0) > 0)
-    rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
-    assert len(rules) == 15
-    assert [rule.get("lastError") for rule in rules if rule["health"] == "err"] == []
+def panels() -> dict[str, str]:
+    """The dashboard's questions, and the panel that asks each."""
     dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
-    expressions = [
-        target["expr"].replace("$__rate_interval", "1m").replace("$model", ".*")
+    return {
+        target["expr"].replace("$__rate_interval", "1m").replace("$model", ".*"): panel["title"]
         for panel in dashboard["panels"]
         for target in panel.get("targets", ())
-    ]
-    assert len(expressions) > 40
-    for expression in expressions:
-        ask(f"query?{urlencode({'query': expression})}")  # an error would be raised
+    }
+
+
+def test_it_scrapes_both_sides_and_every_rule_and_panel_comes_to_something(
+    ask: Callable[[str], Any], client: Client
+) -> None:
+    def values(expression: str) -> list[float]:
+        result = ask(f"query?{urlencode({'query': expression})}")["result"]
+        return [float(series["value"][1]) for series in result]
+
+    def serve_some() -> None:
+        client.generate("the quick brown fox", max_tokens=20, ignore_eos=True).result()
+        with pytest.raises(MiaoError):
+            client.generate("the quick brown fox", model="nowhere").result()
+
+    until(lambda: values("count(up == 1)") == [2.0])
+    missing = panels()
+    assert len(missing) > 40
+
+    def have_come_to_something() -> bool:
+        serve_some()  # a rate needs two looks
+        for expression in list(missing):
+            found = values(expression)
+            # Nothing is proposed here; so the share of it that is right is no number.
+            is_no_number = all(map(math.isnan, found)) and "spec_decode" not in expression
+            if found and not is_no_number:
+                del missing[expression]
+        return not missing
+
+    with contextlib.suppress(AssertionError):
+        until(have_come_to_something)
+    assert missing == {}
+    assert values('miao:generation_tokens:rate1m{model_name="tiny"}')[0] > 0
+    rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
+    written = yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]
+    assert len(rules) == sum(len(group["rules"]) for group in written) > 10
+    assert [rule.get("lastError") for rule in rules if rule["health"] == "err"] == []
