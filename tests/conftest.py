@@ -88,6 +88,27 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def several_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RedisServer]]:
+    """Three more of them, by name."""
+    made = {}
+    for name in ("a", "b", "c"):
+        made[name] = RedisServer(tmp_path_factory.mktemp(f"redis-{name}"))
+        made[name].start()
+    yield made
+    for server in made.values():
+        server.kill()
+
+
+@pytest.fixture
+def servers(several_redis: dict[str, RedisServer]) -> dict[str, RedisServer]:
+    """Several empty Redis."""
+    for server in several_redis.values():
+        with Redis.from_url(server.url) as client:
+            client.flushall()
+    return several_redis
+
+
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
     """The address of an empty Redis."""

@@ -207,8 +207,7 @@ class Front:
         await self._formats.close()
         await self._access.close()
         await self._health_port.stop()
-        for place in self.places.all:
-            await place.close()
+        await self.places.close()
 
     def _build_server(self) -> Any:
         age = self._settings.max_connection_age_seconds

@@ -67,7 +67,7 @@ class MergedCards:
         """One look at a time: a Redis that is silent is not asked again meanwhile."""
         known = self._looks.get(place)
         if known is None or known.done():
-            known = self._looks[place] = asyncio.ensure_future(self._cards[place].statuses())
+            known = self._looks[place] = self._places.begin(self._cards[place].statuses())
         return await asyncio.shield(known)
 
 

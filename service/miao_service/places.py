@@ -13,7 +13,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 AWAY = (RedisError, OSError, TimeoutError)
 _MOST_BARRED_MS = 3_600_000
+_CLOSE_SECONDS = 0.5
 _DRAWS = 32  # of a request id whose place is well
 
 _T = TypeVar("_T")
@@ -75,6 +76,7 @@ class Places:
         self._by_name = {place.name: place for place in places}
         self._policies = policies
         self._timeout = timeout_seconds
+        self._under_way: set[asyncio.Future[Any]] = set()
 
     @property
     def first(self) -> Place:
@@ -179,8 +181,7 @@ class Places:
 
         async def one(place: Place) -> _T | Exception:
             # Shielded: inside redis-py a cancellation can get lost.
-            asking = asyncio.ensure_future(question(place))
-            asking.add_done_callback(_notice)
+            asking = self.begin(question(place))
             try:
                 async with asyncio.timeout(self._timeout / 2):
                     return await asyncio.shield(asking)
@@ -198,6 +199,26 @@ class Places:
                 raise reply
             found.append(reply)
         return found
+
+    def begin(self, question: Awaitable[_T]) -> asyncio.Future[_T]:
+        """Ask beside whoever waits for it; `close` waits for the answer."""
+        asking = asyncio.ensure_future(question)
+        self._under_way.add(asking)
+        asking.add_done_callback(self._under_way.discard)
+        asking.add_done_callback(_notice)
+        return asking
+
+    async def close(self) -> None:
+        """Hang up, when all that was asked is answered or given up."""
+        pending = set(self._under_way)
+        if pending:
+            _, pending = await asyncio.wait(pending, timeout=_CLOSE_SECONDS)
+        while pending:  # a cancellation may get lost
+            for asking in pending:
+                asking.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.1)
+        for place in self.all:
+            await place.close()
 
     def _key(self, tenant: str, generation_id: str) -> str:
         return f"tenant {tenant}" if self._policies.policies.counts(tenant) else generation_id

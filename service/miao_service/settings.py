@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from miao_queue.addresses import AddAddress
 from miao_queue.audit import KEPT
 from miao_queue.durability import Durability, Safety
 from miao_queue.telemetry.exposition import MetricsListenError, parse_listen
@@ -38,7 +39,8 @@ class ServiceSettings:
     redis_url: str = _setting(
         "redis://127.0.0.1:6379/0",
         "REDIS_URL",
-        "redis://, rediss://, unix:// or redis+sentinel://HOST,HOST/NAME address",
+        "redis://, rediss://, unix:// or redis+sentinel://HOST,HOST/NAME address; several, "
+        "NAME=URL each, in a list or by saying it again",
     )
     processes: int = _setting(
         1, "MIAO_PROCESSES", "how many front processes share the port", least=1
@@ -224,7 +226,8 @@ class ServiceSettings:
     def read(cls, argv: Sequence[str], environ: Mapping[str, str]) -> ServiceSettings:
         """Arguments win over the environment; SettingsError says what is wrong."""
         values = {entry.name: _from_environ(entry, environ) for entry in fields(cls)}
-        return cls(**(values | vars(parser().parse_args(argv))))
+        given = vars(parser().parse_args(argv))
+        return cls(**(values | {name: given[name] for name in given if name in values}))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -240,6 +243,9 @@ def parser() -> argparse.ArgumentParser:
             result.add_argument(_option(entry), action=argparse.BooleanOptionalAction, help=text)
         else:
             kind = type(entry.default)
+            if entry.name == "redis_url":
+                result.add_argument(_option(entry), action=AddAddress, metavar="TEXT", help=text)
+                continue
             metavar = {int: "N", float: "SECONDS"}.get(kind, "TEXT")
             result.add_argument(_option(entry), type=kind, metavar=metavar, help=text)
     return result

@@ -16,6 +16,7 @@ Each stands in a list with commas or white space between.
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,6 +118,23 @@ class ShardMap:
         if place is None:  # none is settled: what admits may lie anywhere behind
             return sorted(self.ranking(key), key=lambda shard: not shard.admits)
         return [place, *(shard for shard in known if shard is not place)]
+
+
+class AddAddress(argparse.Action):
+    """An option for a list of addresses, of which each use adds some in place of the default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        seen = f"_seen_{self.dest}"
+        before = getattr(namespace, seen, "")
+        text = f"{before},{values}" if before else values
+        setattr(namespace, seen, text)
+        setattr(namespace, self.dest, text)
 
 
 def redact_url(url: str) -> str:

@@ -7,11 +7,11 @@ import threading
 
 from redis.exceptions import RedisError
 
-from miao_queue.cards import Presence
 from miao_worker.adapter_folders import AdapterFolders, AdapterSource
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine_process import EngineProcess
 from miao_worker.served_models import ServedModels
+from miao_worker.shared_engine import SharedPresence
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class AdapterWatch:
         folders: AdapterFolders,
         engine: EngineProcess,
         served: ServedModels,
-        presence: Presence,
+        presence: SharedPresence,
         ttl_ms: int,
     ) -> None:
         self._folders = folders

@@ -1,8 +1,8 @@
 """The RQ worker that batches: many jobs at once in one engine, none forked.
 
-Three threads: this one claims jobs and keeps RQ's books, the runner's publishes
-tokens, the keeper's renews leases. This one sleeps in a read of two streams:
-the model's bell, which rings for each queued job, and the worker's control.
+It is what a worker is to one Redis. Three threads: this one claims jobs and keeps RQ's
+books, the runner's publishes tokens, the keeper's renews leases. This one sleeps in a
+read of two streams: the model's bell, which rings for each queued job, and the worker's control.
 """
 
 from __future__ import annotations
@@ -32,22 +32,16 @@ from miao_queue import fleet, keys
 from miao_queue.cards import Presence
 from miao_queue.claims import Claim, ClaimStore, RefusedJob, StaleJob, Suspended
 from miao_queue.telemetry import logs
-from miao_worker.adapter_folders import AdapterFolders
-from miao_worker.adapter_watch import AdapterWatch
 from miao_worker.attempt import AnyAttempt
 from miao_worker.clock import RedisClock
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.protocol import EngineSettings
 from miao_worker.engine.types import EngineStats
-from miao_worker.engine_process import EngineProcess
 from miao_worker.generation_runner import GenerationRunner
-from miao_worker.health import WorkerHealth
 from miao_worker.keeper import Keeper
-from miao_worker.metrics import WorkerMetrics
 from miao_worker.rq_bookkeeping import RqBookkeeping
-from miao_worker.served_models import ServedModels
 from miao_worker.settings import WorkerSettings
-from miao_worker.tool_formats import set_tool_format
+from miao_worker.shared_engine import SharedEngine
 from miao_worker.worker_state import WorkerState
 
 _log = logging.getLogger(__name__)
@@ -60,14 +54,16 @@ _LISTEN_AGAIN_SECONDS = 1.0
 
 
 class BatchWorker(BaseWorker):
-    """An RQ worker whose one work horse is an engine."""
+    """An RQ worker whose one work horse is an engine, which it may share with others of its kind.
+
+    `assemble` and `begin`, again where Redis did not answer; `loop`, `drain`, `stop`, and `leave`
+    when the engine has ended.
+    """
 
     def __init__(
-        self,
-        settings: WorkerSettings,
-        connection: Redis,
-        on_ready: Callable[[], None] = lambda: None,
+        self, settings: WorkerSettings, connection: Redis, shared: SharedEngine, shard: str = ""
     ) -> None:
+        """`shard`: the Redis's name, where there are several."""
         super().__init__(
             keys.queue_names(settings.model_name),
             name=settings.name,
@@ -75,110 +71,102 @@ class BatchWorker(BaseWorker):
             serializer=JSONSerializer,
             log_job_description=False,
         )
+        self.shard = shard
         self._settings = settings
-        self._on_ready = on_ready
+        self._shared = shared
         self._claims = ClaimStore(connection, settings.name, settings.lease_ms, settings.protection)
-        self.metrics = WorkerMetrics(settings.model_name)
-        self.health = WorkerHealth()
-        self._engine = EngineProcess(
-            settings.engine,
-            settings.model_name,
-            settings.step_timeout_seconds,
-            self.metrics.note_steps,
-            settings.logs,
-        )
         self._books = RqBookkeeping(self, connection)
         self._ended: deque[AnyAttempt] = deque()
         self._stopped_by_rq: set[str] = set()
-        self._stop_requests = 0
-        self._engine_lost: ModelLoadError | None = None
+        self._is_held_up = False  # for others' turn, or want of room
         self._logged_stats = EngineStats()
         self._last_seen: dict[Any, Any] = {
             keys.bell(settings.model_name): "0-0",
             keys.control(settings.name): "0-0",
         }
-        self._served: ServedModels
+        self._threads: list[threading.Thread] = []
+        self._turns = shared.turns
+        self._loop_name = self._turn_name("loop")
+        self._is_assembled = self._is_born = False
         self._runner: GenerationRunner
         self._keeper: Keeper
-        self._folders = AdapterFolders(settings.adapters, settings.adapter_folder)
-        self._watch: AdapterWatch
         self._clock: RedisClock
         self._state_told: WorkerState
 
-    def work(self, *_: Any, **__: Any) -> bool:
-        """Work until told to stop. Raises ModelLoadError if the engine cannot (re)start."""
-        adapters = self._folders.look() if self._settings.engine.max_adapters else {}
-        for source in adapters.values():
-            self._engine.register(source.adapter_id, source.folder)
-        card = self._engine.start()
-        set_tool_format(card, self._settings.tool_format)
-        self._assemble(card)
-        self._watch.begin(adapters, set(self._settings.adapters))
-        self.register_birth()
-        self.subscribe()
-        self.set_state(WorkerStatus.IDLE)
-        self._install_signal_handlers()
-        threads = [
-            threading.Thread(target=self._run_runner, name="runner"),
-            threading.Thread(target=self._keeper.run, name="keeper"),
-        ]
-        if self._settings.engine.max_adapters:
-            threads.append(threading.Thread(target=self._watch.run, name="adapters"))
-        for thread in threads:
-            thread.start()
-        self.health.serve(lambda: self._keeper.is_known and not self._is_stopping)
-        self._on_ready()
-        try:
-            self._loop()
-            self._drain()
-        finally:
-            self._shut_down(threads)
-        if self._engine_lost is not None:
-            raise self._engine_lost
-        return True
+    @property
+    def is_known(self) -> bool:
+        """Whether fronts of this Redis count this worker."""
+        return self._is_assembled and self._keeper.is_known
 
-    def _assemble(self, card: ModelCard) -> None:
+    def assemble(self, card: ModelCard) -> None:
+        """Make the parts, and announce the model. Raises RedisError."""
+        if self._is_assembled:
+            return
+        shared, settings = self._shared, self._settings
         clock = RedisClock(self._claims.now_ms())
-        tokenizer = Tokenizer.from_str(card.tokenizer_json)
-        self._served = ServedModels(card)
+        presence = Presence(self.connection, card, self.name)
+        presence.announce(2 * settings.lease_ms)
+        shared.presence.join(presence, 2 * settings.lease_ms)
         self._runner = GenerationRunner(
-            self._engine,
+            shared.batch,
             self._claims,
             clock,
-            tokenizer,
-            self._settings,
-            self._served,
-            self.metrics,
+            Tokenizer.from_str(card.tokenizer_json),
+            settings,
+            shared.served,
+            shared.metrics,
             self._on_ended,
         )
-        presence = Presence(self.connection, card, self.name)
+        shared.join(self._runner)
         self._keeper = Keeper(
             self._claims,
             clock,
             self._runner,
             presence,
-            self._settings,
+            settings,
             self._publish_state,
-            self.health,
+            shared.health,
+            self._turn_name("keeper"),
         )
         self._clock = clock
-        self._state_told = WorkerState(self._settings, self.metrics, clock.now_ms())
-        presence.announce(2 * self._settings.lease_ms)
-        self._watch = AdapterWatch(
-            self._folders, self._engine, self._served, presence, 2 * self._settings.lease_ms
-        )
+        self._state_told = WorkerState(settings, shared.metrics, clock.now_ms())
+        self._is_assembled = True
+
+    def begin(self) -> None:
+        """Be a worker in RQ's lists, and let the threads run. Raises RedisError."""
+        if not self._is_born:
+            self.register_birth()
+            self._is_born = True
+        self.subscribe()
+        self.set_state(WorkerStatus.IDLE)
+        self._threads = [
+            threading.Thread(target=self._run_runner, name="runner"),
+            threading.Thread(target=self._keeper.run, name="keeper"),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def work(self, *_: Any, **__: Any) -> bool:
+        """Never: see `loop`."""
+        raise RuntimeError("a BatchWorker works for a Worker")
+
+    def _turn_name(self, loop: str) -> str:
+        return f"{loop} of {self.shard}" if self.shard else loop
 
     def _publish_state(self) -> None:
         """Let those who watch the fleet see what this worker does."""
-        state = self._state_told.message(self._runner.num_running, is_draining=self._is_stopping)
+        state = self._state_told.message(
+            self._shared.num_running, is_draining=self._shared.is_stopping
+        )
         fleet.publish(self.connection, state, self._clock.now_ms(), 2 * self._settings.lease_ms)
 
     # The loop
 
-    def _loop(self) -> None:
+    def loop(self) -> None:
+        """Claim and keep the books until the worker stops."""
         heartbeat_due = 0.0
-        while not self._is_stopping:
-            self.health.turn("loop")
+        while not self._shared.is_stopping:
+            self._shared.health.turn(self._loop_name)
             try:
                 if time.monotonic() >= heartbeat_due:
                     self._beat()
@@ -192,21 +180,19 @@ class BatchWorker(BaseWorker):
                 _log.warning("Redis does not answer (%s)", type(error).__name__)
                 time.sleep(0.2)
 
-    @property
-    def _is_stopping(self) -> bool:
-        return self._stop_requests > 0 or self._engine_lost is not None
-
     def _claim_all(self) -> None:
         """Claim while there is room in the batch, for somebody, and work in the queues.
 
         RQ's books take milliseconds; they come when all are under way.
         """
-        while not self._is_stopping and (barred := self._runner.barred) is not None:
-            claim = self._claims.claim(self._served.sources(), uuid4().hex, barred)
+        while not self._shared.is_stopping and (barred := self._barred()) is not None:
+            claim = self._claims.claim(self._shared.served.sources(), uuid4().hex, barred)
             self._note_suspension(is_suspended=isinstance(claim, Suspended))
             match claim:
                 case Claim(record):
-                    self.metrics.note_claim(claim)
+                    if self._turns is not None:
+                        self._turns.claimed(self.shard)
+                    self._shared.metrics.note_claim(claim)
                     _log.info("claimed", extra=logs.ids(record))
                     self._runner.add(claim)
                     self._books.later(self._books.start, claim)
@@ -218,6 +204,18 @@ class BatchWorker(BaseWorker):
                 case _:
                     return
 
+    def _barred(self) -> list[str] | None:
+        """The tenants that get nothing; None where there is no room, or another's turn."""
+        barred = self._runner.barred
+        if self._turns is None:
+            return barred
+        if barred is None:
+            self._turns.held_up(self.shard)
+        elif not self._turns.may_claim(self.shard, self._runner.num_free):
+            barred = None
+        self._is_held_up = barred is None
+        return barred
+
     def _note_suspension(self, *, is_suspended: bool) -> None:
         if is_suspended != (self._state == WorkerStatus.SUSPENDED):
             idle = WorkerStatus.BUSY if self.executions else WorkerStatus.IDLE
@@ -225,9 +223,11 @@ class BatchWorker(BaseWorker):
 
     def _wait(self) -> None:
         """Sleep until the bell rings or a command comes; only look, where entries still wait."""
-        self.health.turn("loop")
+        self._shared.health.turn(self._loop_name)
         self._follow_models()
-        block_ms = None if self._books.num_waiting else _BLOCK_MS
+        block_ms = None if self._books.num_waiting or self._is_held_up else _BLOCK_MS
+        if self._is_held_up and not self._books.num_waiting and self._turns is not None:
+            self._turns.wait()  # for what ends at any Redis, which no bell of this one tells
         reply: Any = self.connection.xread(dict(self._last_seen), block=block_ms)
         for stream, entries in _streams(reply):
             self._last_seen[stream] = entries[-1][0].decode()
@@ -237,12 +237,12 @@ class BatchWorker(BaseWorker):
 
     def _follow_models(self) -> None:
         """Hear the bells of all models that are served now, and tell RQ of their queues."""
-        bells = {keys.bell(name) for name in self._served.names}
+        bells = {keys.bell(name) for name in self._shared.served.names}
         control = keys.control(self.name)
         if self._last_seen.keys() == bells | {control}:
             return
         self._last_seen = {key: self._last_seen.get(key, "0-0") for key in (*bells, control)}
-        names = [source.queue for source in self._served.sources()]
+        names = [source.queue for source in self._shared.served.sources()]
         self.queues = [
             Queue(name, connection=self.connection, serializer=JSONSerializer) for name in names
         ]
@@ -256,7 +256,7 @@ class BatchWorker(BaseWorker):
 
     def _log_stats(self) -> None:
         """One line for each heartbeat in which the engine has worked."""
-        stats = self._engine.stats
+        stats = self._shared.engine.stats
         if stats.num_steps != self._logged_stats.num_steps:
             _log.info("%s", stats_line(stats, self._settings.engine))
             self._logged_stats = stats
@@ -272,12 +272,14 @@ class BatchWorker(BaseWorker):
             self._stopped_by_rq.discard(execution.generation_id)
             self._books.later(self._books.end, execution.claim.owner, execution.end, stopped)
         while self._keeper.reaped:
-            self.metrics.note_reaped()
+            self._shared.metrics.note_reaped()
             self._books.later(self._books.reaped, self._keeper.reaped.pop())
 
     def _on_ended(self, execution: AnyAttempt) -> None:
         """Called by the runner: there is room, and RQ has something to learn."""
         self._ended.append(execution)
+        if self._turns is not None:
+            self._turns.note_room()
         self._wake()
 
     def _wake(self) -> None:
@@ -294,43 +296,55 @@ class BatchWorker(BaseWorker):
         try:
             self._runner.run()
         except ModelLoadError as error:
-            self._engine_lost = error
+            self._shared.lost = error
         except Exception:
             _log.exception("the runner has failed")
-            self._engine_lost = ModelLoadError("the worker's runner has failed; see the log")
+            self._shared.lost = ModelLoadError("the worker's runner has failed; see the log")
 
     # The end
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Let running generations end here, within the grace."""
-        self._watch.stop()
+        self._is_held_up = False
         self._keeper.withdraw()
         deadline = time.monotonic() + self._settings.drain_seconds
-        while self._runner.num_running and self._engine_lost is None:
-            if self._stop_requests > 1 or time.monotonic() >= deadline:
+        while self._runner.num_running and self._shared.lost is None:
+            if self._shared.stop_requests > 1 or time.monotonic() >= deadline:
                 break
             self._keep_books()
             self._wait()
 
-    def _shut_down(self, threads: list[threading.Thread]) -> None:
-        """Hand over what still runs, then leave RQ's lists."""
+    def stop(self) -> None:
+        """Let the threads end; what still runs keeps its claim."""
+        if not self._is_assembled:
+            return
         self._runner.stop()
         self._keeper.stop()
-        self._watch.stop()
-        for thread in threads:
+        for thread in self._threads:
             thread.join()
+
+    def hand_over(self) -> None:
+        """Give back what still runs: callers wait for it."""
+        if self._is_assembled:
+            self._politely(lambda: self._claims.release(self._runner.claims_held()))
+
+    def leave(self) -> None:
+        """Leave RQ's lists."""
+        if self._is_born:
+            self._politely(self._say_goodbye)
+
+    def _say_goodbye(self) -> None:
+        self._keep_books()
+        self._books.release()
+        self.connection.delete(keys.control(self.name))
+        fleet.withdraw(self.connection, self.name)
+        self.teardown()
+
+    def _politely(self, work: Callable[[], None]) -> None:
         try:
-            self._claims.release(self._runner.claims_held())  # first: callers wait for it
-            self._engine.kill()
-            self._keep_books()
-            self._books.release()
-            self.connection.delete(keys.control(self.name))
-            fleet.withdraw(self.connection, self.name)
-            self.teardown()
+            work()
         except RedisError as error:
             _log.warning("Redis does not answer (%s); leases will end instead", error)
-        finally:
-            self._engine.kill()
 
     # What RQ calls
 
@@ -343,12 +357,7 @@ class BatchWorker(BaseWorker):
 
     def request_stop(self, signum: int, frame: object) -> None:
         """First signal: finish what runs. Second: hand it over at once."""
-        self._stop_requests += 1
-
-    def _install_signal_handlers(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self.request_stop)
-            signal.signal(signal.SIGTERM, self.request_stop)
+        self._shared.stop_requests += 1
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
         """Listen on, whatever Redis says; RQ's own gives up at a host that does not answer."""
@@ -369,8 +378,8 @@ class BatchWorker(BaseWorker):
             self._stopped_by_rq.add(job_id)
             self._runner.cancel(job_id)
         elif command == "shutdown":
-            self._stop_requests += 1
-        elif command == "kill-horse" and (pid := self._engine.pid) is not None:
+            self._shared.stop_requests += 1
+        elif command == "kill-horse" and (pid := self._shared.engine.pid) is not None:
             os.kill(pid, signal.SIGKILL)
 
     def execute_job(self, job: Job, queue: object) -> None:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from redis.exceptions import RedisError
 
 from miao_queue import connection
+from miao_queue.addresses import AddAddress, ShardMap
 from miao_queue.connection import RedisUrlError
 from miao_queue.protection import Protection
 from miao_queue.telemetry import logs, traces
@@ -51,13 +52,15 @@ def main(argv: list[str]) -> int:
 
 
 def _work(settings: WorkerSettings) -> int:
-    from miao_worker.batch_worker import BatchWorker
     from miao_worker.engine.errors import ModelLoadError
+    from miao_worker.worker import Worker
 
-    redis = connection.connect(settings.redis_url)
+    shards = ShardMap.parse(settings.redis_url).shards
+    redis = [(shard.name, connection.connect(shard.url)) for shard in shards]
     try:
-        connection.wait_until_ready(redis, _WAIT_SECONDS)
-        worker = BatchWorker(settings, redis, on_ready=lambda: _say_ready(settings))
+        if len(redis) == 1:  # of several, those are served that answer
+            connection.wait_until_ready(redis[0][1], _WAIT_SECONDS)
+        worker = Worker(settings, redis, on_ready=lambda: _say_ready(settings))
         traces.connect(settings.traces_endpoint, "miao-worker")
         with (
             contextlib.closing(traces.active()),
@@ -73,7 +76,7 @@ def _work(settings: WorkerSettings) -> int:
         print(f"miao worker: {error}", file=sys.stderr)
         return 1
     except RedisError as error:
-        address = connection.redact_url(settings.redis_url)
+        address = ", ".join(connection.redact_url(shard.url) for shard in shards)
         print(f"miao worker: Redis at {address} cannot be used: {error}", file=sys.stderr)
         return 1
     return 0
@@ -223,7 +226,13 @@ def _parser() -> argparse.ArgumentParser:
         help="what the model is for; auto: as its files say",
     )
     option("--name", help="what callers name the model; unset: from --model")
-    option("--redis-url", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
+    option(
+        "--redis-url",
+        action=AddAddress,
+        default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"),
+        metavar="URL",
+        help="where the queue is; several, NAME=URL each, in a list or by saying it again",
+    )
     option(
         "--lease-seconds",
         type=_positive,

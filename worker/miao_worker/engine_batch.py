@@ -39,8 +39,16 @@ class EngineBatch:
     `add` and `remove` may be called from any thread, the rest from one alone.
     """
 
-    def __init__(self, engine: EngineProcess, max_crashes: int, note_crashes: NoteCrashes) -> None:
+    def __init__(
+        self,
+        engine: EngineProcess,
+        max_crashes: int,
+        note_crashes: NoteCrashes,
+        settle: Callable[[AnyAttempt], None] = lambda _: None,
+    ) -> None:
+        """`settle`: called before a generation's tokens are looked at, to run it from there."""
         self._engine = engine
+        self._settle = settle
         self._max_crashes = max_crashes
         self._note_crashes = note_crashes
         self._lock = threading.Lock()
@@ -95,6 +103,9 @@ class EngineBatch:
         self._forgive(brought)
         return brought
 
+    def applied(self) -> None:
+        """All that was received has become part of its generations."""
+
     def restart(self) -> None:
         """Replace a dead engine. Whoever is at fault has its `end` set, and has left.
 
@@ -107,6 +118,7 @@ class EngineBatch:
             self._suspects.clear()
             self._alone = None
         for execution in victims:
+            self._settle(execution)
             self._blame(execution, alone=len(victims) == 1)
         self._note_crashes([(execution.claim, execution.crashes) for execution in victims])
         self._engine.restart()
@@ -202,6 +214,7 @@ class EngineBatch:
                 self._enter(execution)
 
     def _enter(self, execution: AnyAttempt) -> None:
+        self._settle(execution)
         execution.num_steps = 0
         for answer in execution.answers:
             if answer.runs:

@@ -23,10 +23,11 @@ from miao_queue import records
 from miao_queue.claims import Append, Claim, ClaimStore, Crashes, WriteCode
 from miao_queue.telemetry import logs
 from miao_worker.attempt import FAILED_PRECONDITION, INTERNAL, AnyAttempt
+from miao_worker.batch_hub import RunnerBatch, restart
 from miao_worker.clock import RedisClock
 from miao_worker.engine import shares
-from miao_worker.engine_batch import Brought, EngineBatch, failure_message
-from miao_worker.engine_process import EngineDiedError, EngineProcess
+from miao_worker.engine_batch import Brought, NoteCrashes, failure_message
+from miao_worker.engine_process import EngineDiedError
 from miao_worker.execution import Execution
 from miao_worker.explanation_execution import ExplanationExecution
 from miao_worker.metrics import WorkerMetrics
@@ -72,7 +73,7 @@ class GenerationRunner:
 
     def __init__(
         self,
-        engine: EngineProcess,
+        batch: Callable[[NoteCrashes], RunnerBatch],
         claims: ClaimStore,
         clock: RedisClock,
         tokenizer: Tokenizer,
@@ -81,14 +82,15 @@ class GenerationRunner:
         metrics: WorkerMetrics,
         on_ended: Callable[[AnyAttempt], None],
     ) -> None:
-        self._batch = EngineBatch(engine, settings.max_crashes, self._note_crashes)
+        """`batch`: makes that in which they run, which tells of crashes."""
+        self._batch = batch(self._note_crashes)
+        self.all_runners: Sequence[GenerationRunner] = [self]  # that share the batch
         self._claims = claims
         self._clock = clock
         self._tokenizer = tokenizer
         self._settings = settings
         self._served = served
         self._metrics = metrics
-        metrics.follow(lambda: self.num_running)
         self._on_ended = on_ended
         self.pace = Pace()
         self._running: dict[str, AnyAttempt] = {}  # by owner
@@ -108,9 +110,15 @@ class GenerationRunner:
         return sum(len(execution.answers) for execution in list(self._running.values()))
 
     @property
+    def num_free(self) -> int:
+        """Rows of the batch that nobody has; below 0 where some wait in the engine."""
+        used = sum(runner.num_sequences for runner in list(self.all_runners))
+        return self._settings.engine.max_sequences - used
+
+    @property
     def is_full(self) -> bool:
         """Whether more would have to wait."""
-        return self.num_sequences >= self._settings.engine.max_sequences
+        return self.num_free <= 0
 
     @property
     def barred(self) -> list[str] | None:
@@ -122,7 +130,8 @@ class GenerationRunner:
             return None
         held = [
             (record.tenant, record.weight)
-            for execution in list(self._running.values())
+            for runner in list(self.all_runners)
+            for execution in list(runner._running.values())
             for record in [execution.claim.record] * len(execution.answers)
         ]
         return shares.barred(held, self._settings.engine.max_sequences)
@@ -171,7 +180,7 @@ class GenerationRunner:
                     self._publish(self._batch.receive(_POLL_SECONDS))
                     self._tend()
                 except EngineDiedError:
-                    self._restart_engine()
+                    restart(self._batch, self._metrics)
         for execution in self._running.values():
             execution.trace.note_lost(self._clock.now_ms(), "given back")
 
@@ -205,6 +214,7 @@ class GenerationRunner:
             for entry in entries:
                 writers.append(execution)
                 appends.append(Append(generation_id, owner, entry))
+        self._batch.applied()
         self._append(writers, appends)
         counted.end()
 
@@ -377,13 +387,6 @@ class GenerationRunner:
         for ending in self._endings:
             if now_ms < ending.kept_until_ms:
                 self._write_end(ending)
-
-    def _restart_engine(self) -> None:
-        _log.error("the engine has ended or hangs; starting another")
-        started = time.monotonic()
-        self._batch.restart()
-        self._metrics.note_engine_restart()
-        _log.info("another engine runs after %.2f s", time.monotonic() - started)
 
     def _note_crashes(self, crashes: Sequence[tuple[Claim, Crashes]]) -> None:
         if crashes:

@@ -40,8 +40,10 @@ class Keeper:
         settings: WorkerSettings,
         on_tick: Callable[[], None] = lambda: None,
         health: WorkerHealth | None = None,
+        name: str = "keeper",
     ) -> None:
-        """`on_tick` is called each time, once the claims are renewed."""
+        """`on_tick` is called each time, once the claims are renewed; `name` is for `health`."""
+        self._name = name
         self.reaped: list[ReapedClaim] = []
         self._claims = claims
         self._clock = clock
@@ -60,7 +62,7 @@ class Keeper:
         """Tick until stopped."""
         self._last_tick = time.monotonic()
         while not self._stopping.wait(self._settings.lease_seconds / 6):
-            self._health.turn("keeper")
+            self._health.turn(self._name)
             try:
                 self._tick()
             except RedisError as error:

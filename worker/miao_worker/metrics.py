@@ -7,6 +7,7 @@ some microseconds, whatever its batch.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ class Totals:
 
 
 class WorkerMetrics:
-    """One worker's. Thread-safe where `prometheus_client` is; steps come from one thread."""
+    """One worker's. Steps come from one thread; all else may come from several."""
 
     def __init__(
         self,
@@ -63,7 +64,8 @@ class WorkerMetrics:
         self._tenants = tenants or TenantLabels()
         self._clock = clock
         self._stats = EngineStats()
-        self._writing_since: float | None = None
+        self._lock = threading.Lock()  # around what prometheus_client does not guard
+        self._writing_since: dict[int, float] = {}  # by thread
         ProcessCollector(registry=self.registry)
         self._make_engine_metrics()
         self._make_generation_metrics()
@@ -138,7 +140,7 @@ class WorkerMetrics:
             *("model_name", buckets.STEP_SECONDS, self.registry),
         )
         lag = self._gauge("journal_lag_seconds", "For how long the write under way has waited.")
-        lag.set_function(lambda: self._clock() - since if (since := self._writing_since) else 0.0)
+        lag.set_function(self._lag)
 
     def follow(self, num_running: Callable[[], int]) -> None:
         """Take the batch's fill from here whenever it is asked for."""
@@ -171,7 +173,8 @@ class WorkerMetrics:
             seconds = max(0, claim.now_ms - record.accept_ms) / 1000
             self._queued.labels(record.model).observe(seconds)
         else:
-            self.totals.takeovers += 1
+            with self._lock:
+                self.totals.takeovers += 1
             self._takeovers.labels(record.model).inc()
 
     def note_reaped(self) -> None:
@@ -197,23 +200,25 @@ class WorkerMetrics:
         if first_ms is None:
             return
         ms = max(0, first_ms - record.accept_ms)
-        self.recent_first_token_ms.append((self._clock(), ms))
+        with self._lock:
+            self.recent_first_token_ms.append((self._clock(), ms))
+            self.totals.prompt_tokens += record.accepted.num_prompt_tokens
+            self.totals.cached_tokens += attempt.cached_prompt_tokens
         self._first_token.labels(record.model).observe(ms / 1000)
         num_prompt = record.accepted.num_prompt_tokens
-        self.totals.prompt_tokens += num_prompt
         self._prompt_tokens.labels(record.model).inc(num_prompt)
         self._queries.labels(record.model).inc(num_prompt)
-        self.totals.cached_tokens += attempt.cached_prompt_tokens
         self._hits.labels(record.model).inc(attempt.cached_prompt_tokens)
 
     def note_end(self, attempt: AnyAttempt, finished: pb.Finished) -> None:
         """A generation's end is written."""
         record, usage = attempt.claim.record, finished.usage
         model, timings = record.model, finished.timings
+        with self._lock:
+            self.totals.prompt_tokens += 0 if record.is_generation else usage.prompt_tokens
+            self.totals.ended += 1
         if not record.is_generation:
-            self.totals.prompt_tokens += usage.prompt_tokens
             self._prompt_tokens.labels(model).inc(usage.prompt_tokens)
-        self.totals.ended += 1
         self._ended.labels(model, _REASONS.get(finished.reason, "other")).inc()
         tenant = self._tenants.of(record.tenant)
         self._tenant_tokens.labels(tenant, "prompt").inc(usage.prompt_tokens)
@@ -251,14 +256,19 @@ class WorkerMetrics:
         self._restarts.labels(self._model).inc()
 
     def begin_write(self) -> None:
-        """A batch is about to be written."""
-        self._writing_since = self._clock()
+        """A batch is about to be written, by this thread."""
+        self._writing_since[threading.get_ident()] = self._clock()
 
     def end_write(self) -> None:
         """The batch is in the journals."""
-        if self._writing_since is not None:
-            self._writes.observe(self._model, self._clock() - self._writing_since)
-            self._writing_since = None
+        since = self._writing_since.pop(threading.get_ident(), None)
+        if since is not None:
+            with self._lock:
+                self._writes.observe(self._model, self._clock() - since)
+
+    def _lag(self) -> float:
+        now = self._clock()
+        return max((now - since for since in list(self._writing_since.values())), default=0.0)
 
     def note_tokens(self, model: str, num_tokens: int, interval: float | None, count: int) -> None:
         """So many generations got tokens, so many seconds after their last; None: their first."""
@@ -313,6 +323,7 @@ class Batch:
 
     def end(self) -> None:
         """Count it all."""
-        for (model, before), (count, num_tokens) in self._found.items():
-            interval = None if before is None else self._now - before
-            self._metrics.note_tokens(model, num_tokens, interval, count)
+        with self._metrics._lock:
+            for (model, before), (count, num_tokens) in self._found.items():
+                interval = None if before is None else self._now - before
+                self._metrics.note_tokens(model, num_tokens, interval, count)

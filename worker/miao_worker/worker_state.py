@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,10 +29,15 @@ class WorkerState:
         self._metrics = metrics
         self._start_ms = start_ms
         self._clock = clock
+        self._lock = threading.Lock()  # each Redis has a thread that asks
         self._said: deque[tuple[float, int]] = deque()  # tokens so far, at times
 
     def message(self, num_generations: int, *, is_draining: bool) -> FleetWorker:
         """The state now."""
+        with self._lock:
+            return self._message(num_generations, is_draining=is_draining)
+
+    def _message(self, num_generations: int, *, is_draining: bool) -> FleetWorker:
         metrics, totals = self._metrics, self._metrics.totals
         state = FleetWorker(
             name=self._settings.name,

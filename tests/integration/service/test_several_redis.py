@@ -13,7 +13,6 @@ from typing import Any
 
 import grpc
 import pytest
-from redis import Redis
 
 from miao.v1 import fleet_service_pb2 as fleet_rpc
 from miao.v1 import (
@@ -31,19 +30,7 @@ from miao_service.errors import OutdatedFrontError, RequestConflictError
 from ...conftest import RedisServer
 from .conftest import ScriptedWorker, Stubs, card
 
-NAMES = ("a", "b", "c")
 SPEC = GenerationSpec(prompt="hello", max_tokens=20)
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RedisServer]]:
-    made = {}
-    for name in NAMES:
-        made[name] = RedisServer(tmp_path_factory.mktemp(f"redis-{name}"))
-        made[name].start()
-    yield made
-    for server in made.values():
-        server.kill()
 
 
 @pytest.fixture
@@ -51,8 +38,6 @@ def workers(servers: dict[str, RedisServer]) -> Iterator[dict[str, ScriptedWorke
     """One on each Redis, as a real one is on all of them."""
     made = {}
     for name, server in servers.items():
-        with Redis.from_url(server.url) as client:
-            client.flushall()
         made[name] = ScriptedWorker(server.url, card())
         made[name].announce()
     yield made

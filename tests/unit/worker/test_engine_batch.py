@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
+from itertools import chain, cycle
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from miao.internal.v1.queue_pb2 import Job
 from miao.v1 import generation_pb2 as pb
 from miao_queue.claims import Claim, Crashes
 from miao_queue.records import Record, Status
+from miao_worker.batch_hub import BatchHub, BatchLane
 from miao_worker.bundled import bundled_model_path
 from miao_worker.engine.types import (
     EngineStats,
@@ -24,6 +27,7 @@ from miao_worker.engine.types import (
 from miao_worker.engine_batch import EngineBatch
 from miao_worker.engine_process import EngineDiedError
 from miao_worker.execution import Execution
+from miao_worker.metrics import WorkerMetrics
 
 TOKENIZER = Tokenizer.from_file(str(bundled_model_path() / "tokenizer.json"))
 MAX_CRASHES = 3
@@ -233,3 +237,107 @@ def test_whatever_dies_all_but_the_poison_say_everything_once(
         if lethal:
             assert one.end is not None
             assert one.end.reason == pb.FINISH_REASON_ERROR
+
+
+class HubHarness:
+    """Drives a hub and its two lanes by a schedule, as three threads might."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.hub = BatchHub(engine, MAX_CRASHES, WorkerMetrics("m"))  # type: ignore[arg-type]
+        self.noted: list[list[tuple[str, Crashes]]] = [[], []]
+        self.lanes = [self._lane(noted) for noted in self.noted]
+
+    def _lane(self, noted: list[tuple[str, Crashes]]) -> BatchLane:
+        return self.hub.lane(lambda crashes: noted.extend((c.owner, known) for c, known in crashes))
+
+    def run(self, executions: Sequence[Execution], schedule: Iterable[int]) -> None:
+        """`schedule`: 0 and 1 for the lanes, 2 for the hub."""
+        for number, one in enumerate(executions):
+            self.lanes[number % 2].add(one)
+        for who in chain(schedule, cycle((2, 0, 1))):
+            if all(one.end is not None for one in executions):
+                return
+            assert self.engine.num_steps < 5000
+            if who == 2:
+                self.hub.step()
+            else:
+                self.apply(self.lanes[who], executions[who::2])
+
+    def apply(self, lane: BatchLane, its_own: Sequence[Execution]) -> None:
+        for one, outputs in lane.receive(0.0).items():
+            assert one in its_own
+            one.advance(outputs, now_ms=0)
+            if one.end is not None:
+                lane.remove(one)
+        lane.applied()
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    poison=st.none() | st.integers(0, 39),
+    kills=st.lists(st.integers(1, 40), max_size=2, unique=True),
+    known=st.lists(st.integers(0, 2), min_size=5, max_size=5),
+    schedule=st.lists(st.integers(0, 2), max_size=60),
+)
+def test_runners_that_lag_say_everything_once_whatever_dies(
+    lengths: list[int],
+    poison: int | None,
+    kills: list[int],
+    known: list[int],
+    schedule: list[int],
+) -> None:
+    engine = FakeEngine({} if poison is None else {0: poison}, kills)
+    members = [execution(i, length, known[i]) for i, length in enumerate(lengths)]
+    harness = HubHarness(engine)
+    harness.run(members, schedule)
+    for i, one in enumerate(members):
+        lethal = i == 0 and poison is not None and poison < lengths[0]
+        blamed = any(death == {i} for death in engine.deaths)
+        if not lethal and not blamed:
+            assert_whole(one)
+        assert one.answers[0].token_ids == list(range(len(one.answers[0].token_ids)))
+    for noted, its_own in zip(harness.noted, (members[::2], members[1::2]), strict=True):
+        assert {owner for owner, _ in noted} <= {one.claim.owner for one in its_own}
+
+
+def test_a_runner_that_is_stuck_holds_up_nobody_else() -> None:
+    engine = FakeEngine({}, kills=[12])
+    stuck, other = execution(0, 30), execution(1, 30)
+    harness = HubHarness(engine)
+    harness.lanes[0].add(stuck)
+    harness.lanes[1].add(other)
+    while other.end is None:  # the first never comes, through an engine's death too
+        harness.hub.step()
+        harness.apply(harness.lanes[1], [other])
+    assert_whole(other)
+    assert stuck.end is None
+    harness.apply(harness.lanes[0], [stuck])
+    while stuck.end is None:
+        harness.hub.step()
+        harness.apply(harness.lanes[0], [stuck])
+    assert_whole(stuck)
+
+
+def test_an_engine_is_not_replaced_before_what_was_taken_is_applied() -> None:
+    engine = FakeEngine({}, kills=[4])
+    one = execution(0, 20)
+    harness = HubHarness(engine)
+    (lane, _), hub = harness.lanes, harness.hub
+    lane.add(one)
+    for _ in range(3):
+        hub.step()
+    brought = lane.receive(0.0)
+    dying = threading.Thread(target=hub.step)
+    dying.start()
+    dying.join(0.15)
+    assert dying.is_alive()  # it waits
+    for each, outputs in brought.items():
+        each.advance(outputs, now_ms=0)
+    lane.applied()
+    dying.join(10)
+    assert not dying.is_alive()
+    while one.end is None:
+        harness.apply(lane, [one])
+        hub.step()
+    assert_whole(one)
