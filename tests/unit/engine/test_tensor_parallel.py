@@ -82,7 +82,6 @@ def test_erased_blocks_arrive() -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"quantize": "int8"}, "quantize int8"),
         ({"prune": "2:4"}, "prune 2:4"),
         ({"max_adapters": 4}, "max_adapters 4"),
         ({"draft_model": "b/model", "speculation": "draft"}, "draft_model b/model"),

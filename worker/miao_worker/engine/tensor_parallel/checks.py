@@ -18,7 +18,6 @@ def check_tensor_parallel(config: EngineConfig) -> None:
     if sys.platform != "linux":
         raise ModelLoadError(f"{size}; several processes for one model need Linux.")
     for setting, is_set in {
-        f"quantize {config.quantize}": config.quantize is not None,
         f"prune {config.prune}": config.prune is not None,
         f"draft_model {config.draft_model}": config.draft_model is not None,
         f"max_adapters {config.max_adapters}": config.max_adapters > 0,

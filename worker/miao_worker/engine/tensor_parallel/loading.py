@@ -23,6 +23,7 @@ import torch
 from transformers import PreTrainedModel
 
 from miao_worker.engine.config import EngineConfig
+from miao_worker.engine.cpu.linears import LinearScheme
 from miao_worker.engine.cuda.attention import uses_triton
 from miao_worker.engine.cuda.joined_projections import join_projections
 from miao_worker.engine.errors import ModelLoadError
@@ -36,8 +37,10 @@ from miao_worker.engine.model_runner import (
     fit_length,
     max_model_length,
 )
+from miao_worker.engine.quantization import choose_scheme
 from miao_worker.engine.tensor_parallel.checks import check_tensor_parallel, rank_device
 from miao_worker.engine.tensor_parallel.group import Group
+from miao_worker.engine.tensor_parallel.layers import SharedHead
 from miao_worker.engine.tensor_parallel.messages import message_of
 from miao_worker.engine.tensor_parallel.ranks import Closable, Ranks
 from miao_worker.engine.tensor_parallel.runner import FollowingRunner, LeadingRunner
@@ -141,14 +144,20 @@ class _Share:
         model = load_model(config, torch.device("cpu"))
         take_share(model, config.model, group)
         model.to(device)  # type: ignore[arg-type]
-        if device.type == "cuda":
-            join_projections(model)
         return cls(config, model, device)
 
     def probe(self, group: Group) -> ModelFacts:
+        """Meet the others, see that the model runs, and choose how its products are computed."""
         group.connect(self.device)
         facts = probe(self.model, self.config.model)
-        return replace(facts, is_cache_rounded=self.config.kv_cache_dtype == "int8")
+        facts = replace(facts, is_cache_rounded=self.config.kv_cache_dtype == "int8")
+        scheme = choose_scheme(self.model, self.config.quantize, self.config.cpu_kernels)
+        if scheme is not None:
+            _replace_products(self.model, scheme)
+            facts = replace(facts, dtype=scheme.activations)
+        if self.device.type == "cuda":
+            join_projections(self.model)
+        return facts
 
     def free_bytes(self) -> int:
         """Of this rank; on a CPU the ranks share what there is."""
@@ -177,3 +186,10 @@ class _Share:
             on_triton=uses_triton(facts, self.device, config.attention),
             keeps_news=keeps_news,
         )
+
+
+def _replace_products(model: PreTrainedModel, scheme: LinearScheme) -> None:
+    head = model.get_output_embeddings()
+    if isinstance(head, SharedHead) and scheme.head is not None:
+        head.use(scheme.head)
+    scheme.replace_in(model)

@@ -49,11 +49,11 @@ class Ranks:
         """
         store = f"/proc/self/fd/{os.memfd_create('miao-ranks')}"  # a file that no one else sees
         pipes: list[RankPipe] = []
-        lifelines: list[int] = []
+        lifelines: dict[int, int] = {}  # what ends with a rank, and its process
         for rank in range(1, size):
             ours, theirs = Pipe()
             life, theirs_life = os.pipe()
-            if not os.fork():
+            if not (pid := os.fork()):
                 for each in (ours, *pipes, *inherited):
                     each.close()
                 for fd in (life, *lifelines):
@@ -62,7 +62,7 @@ class Ranks:
             theirs.close()
             os.close(theirs_life)
             pipes.append(ours)
-            lifelines.append(life)
+            lifelines[life] = pid
         threading.Thread(target=_end_with, args=(lifelines,), daemon=True).start()
         return cls(Group(0, size, store), pipes)
 
@@ -101,9 +101,11 @@ def _run(group: Group, follow: Follow, pipe: RankPipe) -> None:
         os._exit(status)
 
 
-def _end_with(lifelines: list[int]) -> None:
-    """Leave at once when another rank does, even from the midst of an exchange with it."""
-    ended = wait(lifelines)
-    ranks = ", ".join(str(1 + lifelines.index(life)) for life in ended)  # type: ignore[arg-type]
-    _log.error("rank %s of the model has ended", ranks)
-    os._exit(1)
+def _end_with(lifelines: dict[int, int]) -> None:
+    """Leave at once when another rank fails, even from the midst of an exchange with it."""
+    life, *_ = wait(list(lifelines))
+    assert isinstance(life, int)
+    _, status = os.waitpid(lifelines[life], 0)
+    if status != 0:  # it was not told to end
+        _log.error("rank %d of the model has ended", 1 + list(lifelines).index(life))
+        os._exit(1)

@@ -23,6 +23,7 @@ from miao_worker.engine.tensor_parallel.layers import (
     SharedHead,
     SummedLinear,
     frozen,
+    keep_outputs,
 )
 
 _WHOLE = {"replicated_with_grad_allreduce", "replicate"}
@@ -77,7 +78,7 @@ def _share_vocabulary(model: PreTrainedModel, group: Group) -> None:
     if isinstance(embedding, nn.Embedding):
         model.set_input_embeddings(vectors := SharedEmbedding(embedding, group))
         if is_tied and isinstance(head, nn.Linear):
-            shared.weight = vectors.weight
+            shared.linear.weight = vectors.inner.weight
 
 
 class _Sharding:
@@ -114,7 +115,7 @@ class _Sharding:
     def _cut_linear(self, owner: nn.Module, name: str, style: str, rows: Tensor | None) -> None:
         linear: nn.Linear = getattr(owner, name)
         if style == "colwise":
-            _keep_rows(linear, self._even(linear.out_features, name) if rows is None else rows)
+            keep_outputs(linear, self._even(linear.out_features, name) if rows is None else rows)
         elif style in _GATHERED:
             outputs = self._even(linear.out_features, name)
             setattr(owner, name, GatheredLinear(linear, outputs, self._group))
@@ -178,7 +179,7 @@ class _Sharding:
         share = self._share_of_heads(owner, heads, kv_heads)
         keys = _rows_of_heads(share.kv_heads, dim)
         parts = [_rows_of_heads(share.heads, dim), heads * dim + keys]
-        _keep_rows(owner.qkv_proj, torch.cat([*parts, (heads + kv_heads) * dim + keys]))
+        keep_outputs(owner.qkv_proj, torch.cat([*parts, (heads + kv_heads) * dim + keys]))
         inputs = self._even(owner.o_proj.in_features, "o_proj")
         owner.o_proj = SummedLinear(owner.o_proj, inputs, self._group, splits=False)
         config.num_attention_heads = len(share.heads)
@@ -189,7 +190,7 @@ class _Sharding:
         """Gate and up from one product, whose halves the layer takes: a share of each half."""
         half = owner.gate_up_proj.out_features // 2
         kept = torch.tensor(self._even(half, "gate_up_proj"))
-        _keep_rows(owner.gate_up_proj, torch.cat([kept, half + kept]))
+        keep_outputs(owner.gate_up_proj, torch.cat([kept, half + kept]))
         inputs = self._even(owner.down_proj.in_features, "down_proj")
         owner.down_proj = SummedLinear(owner.down_proj, inputs, self._group, splits=False)
 
@@ -229,17 +230,3 @@ def _take_parts(weight: Tensor, dim: int, parts: int, kept: Callable[[int], rang
     pieces = weight.chunk(parts, dim)
     taken = kept(pieces[0].shape[dim])
     return torch.cat([piece.narrow(dim, taken.start, len(taken)) for piece in pieces], dim)
-
-
-def _keep_rows(linear: nn.Linear, rows: range | Tensor) -> None:
-    """Let a linear layer compute some of its outputs alone."""
-
-    def taken(weight: Tensor) -> nn.Parameter:
-        if isinstance(rows, range):  # no copy of what lies in a mapped file
-            return frozen(weight[rows.start : rows.stop])
-        return frozen(weight.detach().index_select(0, rows))
-
-    linear.weight = taken(linear.weight)
-    if linear.bias is not None:
-        linear.bias = taken(linear.bias)
-    linear.out_features = len(rows)
