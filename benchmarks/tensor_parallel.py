@@ -3,10 +3,10 @@
     python benchmarks/tensor_parallel.py --model qwen2-0.5b --output results.json
 
 Two ranks on as many cores as one process has compute no faster; what is seen is what dividing
-adds. Both run on transformers' layers, without the compiled decoder, which one process alone has. For
-each number of rows: the median step, how many exchanges it has, and the time in them at the
-first rank, which includes waiting for the other. `told` is the message that hands a step on.
-Besides: how long such a message takes to the other rank and back, by the pipe and by gloo.
+adds. Both run on transformers' layers with packed products, without the compiled decoder, which
+one process alone has. For each number of rows: the median step, how many exchanges it has, and
+the time in them at the first rank, which includes waiting for the other; `telling` hands the
+step on. Besides: how long such a message takes to the other rank, by the pipe and by gloo.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.engine import Engine
 from miao_worker.engine.packing import StepNumbers
 from miao_worker.engine.tensor_parallel.group import Group
-from miao_worker.engine.tensor_parallel.loading import fork_ranks, load_leader
+from miao_worker.engine.tensor_parallel.loading import fork_ranks, load_generating
 from miao_worker.engine.tensor_parallel.messages import ComputeStep
 from miao_worker.engine.tensor_parallel.ranks import Ranks
 from miao_worker.engine.types import SamplingParams, SequenceRequest
@@ -64,7 +64,7 @@ class Meter:
 def serve(connection: Connection[Any, Any], config: EngineConfig) -> None:
     """Measure as many rows as are asked for, until none are."""
     ranks = fork_ranks(config, connection)
-    engine = Engine(config, None if ranks is None else load_leader(config, ranks))
+    engine = load_generating(config, ranks)
     exchanges, telling = Meter(), Meter()
     if ranks is not None:
         for name in ("sum_", "gather", "gather_all"):

@@ -9,9 +9,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from miao_worker.engine.config import EngineConfig
-from miao_worker.engine.engine import Engine
 from miao_worker.engine.errors import ModelLoadError
-from miao_worker.engine.tensor_parallel.loading import fork_ranks, load_leader
+from miao_worker.engine.tensor_parallel.loading import fork_ranks, load_generating
 from tests.forked_worker import PRELOADED
 
 Script = Callable[..., Any]
@@ -44,9 +43,7 @@ def _run(
 ) -> None:
     try:
         ranks = fork_ranks(config, connection)
-        assert ranks is not None
-        engine = Engine(config, load_leader(config, ranks))
-        connection.send((script(engine, *arguments),))
+        connection.send((script(load_generating(config, ranks), *arguments),))
     except ModelLoadError as error:
         connection.send(error)
     except BaseException:

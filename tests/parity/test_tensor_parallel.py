@@ -233,10 +233,13 @@ def outputs_of(engine: Engine, requests: list[SequenceRequest]) -> list[Sequence
         pytest.param({}, id="plain"),
         pytest.param({"overlap": True, "max_batch_tokens": 20}, id="steps that overlap"),
         pytest.param({"speculation": "ngram"}, id="prompt lookup"),
+        pytest.param({"speculation": "draft"}, id="a draft model"),
         pytest.param({"kv_cache_dtype": "int8"}, id="a rounded cache"),
     ],
 )
 def test_what_the_engine_does_goes_through_all_ranks(llama: Path, changes: dict[str, Any]) -> None:
+    if changes.get("speculation") == "draft":
+        changes = {**changes, "draft_model": str(llama)}
     config = config_of(llama, **changes)
     requests = requests_of(temperature=0.9, top_p=0.9, repetition_penalty=1.1)
     expected = tokens_of(outputs_of(alone(config), requests))

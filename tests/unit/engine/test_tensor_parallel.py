@@ -84,7 +84,6 @@ def test_erased_blocks_arrive() -> None:
     [
         ({"prune": "2:4"}, "prune 2:4"),
         ({"max_adapters": 4}, "max_adapters 4"),
-        ({"draft_model": "b/model", "speculation": "draft"}, "draft_model b/model"),
         ({"task": "embed"}, "task embed"),
         ({"device": "cuda:1"}, "device cuda:1"),
         ({"tensor_parallel_size": 0}, "tensor_parallel_size is 0; it must be at least 1"),

@@ -65,10 +65,7 @@ def load_runners(config: EngineConfig) -> tuple[ModelRunner, ModelRunner | None]
             f"kv_cache_dtype is {config.kv_cache_dtype}, which CPUs alone have so far; "
             "leave it at auto."
         )
-    models = [_Loaded.of(config, device)]
-    if config.draft_model is not None:
-        drafting = replace(config, model=config.draft_model, max_adapters=0)
-        models.append(_Loaded.of(drafting, device))
+    models = [LoadedModel.of(config, device), *load_draft(config, device)]
     all_facts = [loaded.facts for loaded in models]
     length = max_model_length(config, all_facts[0])
     num_blocks = pool_blocks(config, all_facts, device, length)
@@ -77,8 +74,16 @@ def load_runners(config: EngineConfig) -> tuple[ModelRunner, ModelRunner | None]
     return runners[0], runners[1] if len(runners) > 1 else None
 
 
+def load_draft(config: EngineConfig, device: torch.device) -> list[LoadedModel]:
+    """The draft model, where the settings name one."""
+    if config.draft_model is None:
+        return []
+    drafting = replace(config, model=config.draft_model, max_adapters=0)
+    return [LoadedModel.of(drafting, device)]
+
+
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class LoadedModel:
     """A model, and how this machine computes it."""
 
     config: EngineConfig
@@ -88,7 +93,7 @@ class _Loaded:
     fusion: Fusion | None
 
     @classmethod
-    def of(cls, config: EngineConfig, device: torch.device) -> _Loaded:
+    def of(cls, config: EngineConfig, device: torch.device) -> LoadedModel:
         model = load_model(config, device)
         facts = probe(model, config.model)
         share = None if config.prune is None else prune_model(model, config.prune)

@@ -19,7 +19,6 @@ def check_tensor_parallel(config: EngineConfig) -> None:
         raise ModelLoadError(f"{size}; several processes for one model need Linux.")
     for setting, is_set in {
         f"prune {config.prune}": config.prune is not None,
-        f"draft_model {config.draft_model}": config.draft_model is not None,
         f"max_adapters {config.max_adapters}": config.max_adapters > 0,
         f"task {config.task}": config.task not in ("auto", "generate"),
         f"device {config.device}": config.device not in (None, "cpu", "cuda"),

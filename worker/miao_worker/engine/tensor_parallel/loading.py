@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedModel
 
+from miao_worker.engine.batch import ModelRunner
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.cpu.linears import LinearScheme
 from miao_worker.engine.cuda.attention import uses_triton
 from miao_worker.engine.cuda.joined_projections import join_projections
+from miao_worker.engine.engine import Engine
 from miao_worker.engine.errors import ModelLoadError
 from miao_worker.engine.kv_pool import KVPool
 from miao_worker.engine.loader import load_model
@@ -35,9 +37,11 @@ from miao_worker.engine.model_runner import (
     TransformersRunner,
     check_settings,
     fit_length,
+    load_draft,
     max_model_length,
 )
 from miao_worker.engine.quantization import choose_scheme
+from miao_worker.engine.speculation.methods import make_proposer
 from miao_worker.engine.tensor_parallel.checks import check_tensor_parallel, rank_device
 from miao_worker.engine.tensor_parallel.group import Group
 from miao_worker.engine.tensor_parallel.layers import SharedHead
@@ -86,19 +90,30 @@ def fork_ranks(config: EngineConfig, *inherited: Closable) -> Ranks | None:
     return Ranks.fork(config.tensor_parallel_size, partial(follow, config), *inherited)
 
 
-def load_leader(config: EngineConfig, ranks: Ranks) -> LeadingRunner:
-    """What runs the model at all ranks. Raises ModelLoadError."""
+def load_generating(config: EngineConfig, ranks: Ranks | None) -> Engine:
+    """An engine, of this process alone or of all ranks. Raises ModelLoadError."""
+    if ranks is None:
+        return Engine(config)
+    runner, draft_runner = _load_leader(config, ranks)
+    return Engine(config, runner, make_proposer(config, draft_runner, runner.vocab_size))
+
+
+def _load_leader(config: EngineConfig, ranks: Ranks) -> tuple[LeadingRunner, ModelRunner | None]:
+    """What runs the model at all ranks, and what runs the draft model, at the first one alone."""
     check_settings(config)
     share = _Share.load(config, ranks.group)
     ranks.collect()
     ranks.send(Probe())
     facts = share.probe(ranks.group)
+    drafts = load_draft(config, share.device)
     free = min(share.free_bytes(), *(room.free_bytes for room in ranks.collect()))
     length = max_model_length(config, facts)
-    num_blocks = pool_blocks(config, [facts], share.device, length, free)
+    models = [facts, *(draft.facts for draft in drafts)]
+    num_blocks = pool_blocks(config, models, share.device, length, free)
     length = fit_length(config, length, num_blocks * config.block_size)
     ranks.send(Serve(num_blocks, length))
-    return LeadingRunner(share.runner(facts, num_blocks, length, keeps_news=True), ranks)
+    leader = LeadingRunner(share.runner(facts, num_blocks, length, keeps_news=True), ranks)
+    return leader, next((draft.runner(num_blocks, length) for draft in drafts), None)
 
 
 def follow(config: EngineConfig, group: Group, pipe: RankPipe) -> None:
