@@ -47,6 +47,7 @@ class FleetSettings:
     redis_host: Host = HERE
     front_hosts: Sequence[Host] = (HERE, HERE)
     worker_hosts: Sequence[Host] = (HERE,)
+    model_name: str = "miao-tiny"
 
 
 class Fleet:
@@ -108,6 +109,7 @@ class Fleet:
             [
                 *(*command, *_WORKER_OPTIONS, *kind),
                 *("--max-sequences", str(self._settings.max_sequences)),
+                *("--name", self._settings.model_name),
             ],
             self._settings.folder,
             "worker serving ",

@@ -11,6 +11,8 @@ from ..chaos.driver import ChaosSettings, Outcome
 from ..chaos.fleet import Fleet, FleetSettings
 from ..chaos.process import ForkedProcess, Process
 from ..chaos.schedule import Failure
+from ..unit.cluster import manifests
+from .autoscaler import Rule
 from .failures import ClusterFailures, ClusterKind
 from .network import NamespaceHost, network
 
@@ -29,8 +31,14 @@ SECONDS: Mapping[ClusterKind, float] = {
     ClusterKind.REDIS_CUT_SHORTLY: 1.0,
     ClusterKind.WORKER_LOST: 4.0,
     ClusterKind.FRONT_LOST: 10.0,
+    ClusterKind.SCALED: 0.0,
 }
-_OPEN = {"MIAO_ALLOW_ANONYMOUS": "yes", "MIAO_ALLOW_PLAINTEXT": "yes"}
+_MODEL = "chat"  # as the manifests' example has it
+_OPEN = {
+    "MIAO_ALLOW_ANONYMOUS": "yes",
+    "MIAO_ALLOW_PLAINTEXT": "yes",
+    "MIAO_QUEUE_WITHOUT_WORKER": "yes",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +65,12 @@ async def run(settings: ClusterSettings) -> Outcome:
         return await driver.run(_chaos(settings, hosts))
 
 
+def _rule() -> Rule:
+    """How the manifests scale the workers of the model."""
+    documents = manifests.render("autoscaling") if manifests.has_kubectl else manifests.written()
+    return Rule.of(manifests.the(documents, "ScaledObject", f"worker-{_MODEL}"))
+
+
 def _chaos(settings: ClusterSettings, hosts: Mapping[str, NamespaceHost]) -> ChaosSettings:
     def make_fleet(fleet: FleetSettings) -> Fleet:
         return Fleet(
@@ -66,11 +80,13 @@ def _chaos(settings: ClusterSettings, hosts: Mapping[str, NamespaceHost]) -> Cha
                 front_hosts=[hosts[name] for name in FRONTS],
                 worker_hosts=[hosts[name] for name in WORKERS],
                 front_environ={**fleet.front_environ, **_OPEN},
+                model_name=_MODEL,
             )
         )
 
     class OnTheseHosts(ClusterFailures):
         spare = hosts["spare"]
+        rule = _rule()
 
     return ChaosSettings(
         seed=settings.seed,

@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
 
+from redis import Redis
+
 from ..chaos.failures import Failures
 from ..chaos.process import FleetError, Process
 from ..chaos.schedule import Failure
+from .autoscaler import COUNT, Autoscaler, Rule
 from .network import NamespaceHost
 
 
@@ -26,12 +29,14 @@ class ClusterKind(StrEnum):
     REDIS_CUT_SHORTLY = "Redis host cut off, shortly"
     WORKER_LOST = "worker host lost"  # for good; a worker on another host takes its place
     FRONT_LOST = "front host lost"  # until another has its address
+    SCALED = "scaled to none and back"  # by the manifests' rule, while callers go on
 
 
 class ClusterFailures(Failures):
     """Makes them happen to a fleet on hosts of a network. The last worker host is a spare."""
 
     spare: NamespaceHost
+    rule: Rule
 
     async def run(self, failures: Sequence[Failure]) -> None:
         """All of them in turn, each so long after the one before was mended."""
@@ -57,6 +62,8 @@ class ClusterFailures(Failures):
                 await self._lose_worker(failure)
             case ClusterKind.FRONT_LOST:
                 await self._lose_front(failure)
+            case ClusterKind.SCALED:
+                await self._scale(failure)
 
     async def _roll_fronts(self, failure: Failure) -> None:
         with self._all_busy(self._fleet.fronts), self._event(failure, "fronts"):
@@ -121,6 +128,26 @@ class ClusterFailures(Failures):
                 await asyncio.sleep(failure.seconds)
                 host.join()
                 await self._start(front)
+
+    async def _scale(self, failure: Failure) -> None:
+        """End all workers, and start as many as the manifests' rule says, from none.
+
+        How long that takes to be noticed is KEDA's pollingInterval.
+        """
+        workers = list(self._fleet.workers)
+        with self._all_busy(workers):
+            with self._event(failure, "workers"), Redis.from_url(self._fleet.redis_url) as redis:
+                await asyncio.gather(*map(self._end_in_peace, workers))
+                scaler = Autoscaler(
+                    self.rule,
+                    lambda key: int(redis.eval(COUNT, 1, key)),  # type: ignore[arg-type]
+                )
+                while not scaler.replicas:
+                    await asyncio.sleep(self.rule.polling_seconds)
+                    scaler.advance(self.rule.polling_seconds)
+                self._say(f"{scaler.metric:.0f} wait and run: {scaler.replicas} of {len(workers)}")
+                await asyncio.gather(*map(self._start, workers[: scaler.replicas]))
+            await asyncio.gather(*map(self._start, workers[scaler.replicas :]))
 
     @asynccontextmanager
     async def _host_of(
