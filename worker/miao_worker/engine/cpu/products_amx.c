@@ -12,7 +12,8 @@
 #define CACHE_BYTES (1 << 20) /* of the second-level cache, for a sweep's rows */
 #define MOST_ROWS 512         /* of a sweep */
 #define PIECE_TILES 8         /* of a panel, that all blocks meet before the next piece comes */
-#define READ_AHEAD 4096       /* bytes of a panel that only one block meets */
+#define SOON 2048             /* bytes on, where a panel meets one block only: first level, */
+#define LATER 8192            /* and second */
 
 /* How a product of so many rows goes about it. */
 typedef struct {
@@ -107,11 +108,12 @@ static void multiply_panel(const Product *p, const Plan *plan, const Sweep *s, i
     const char *w = (const char *)p->packed + panel * PANEL * plan->row_bytes + s->part_first * size;
     if (s->blocks > 1) pieces = (tiles + PIECE_TILES - 1) / PIECE_TILES;
     Prefetch next = {.lines = (size / 64 + s->blocks - 1) / s->blocks};
+    if (s->blocks == 1) next.ahead = LATER - SOON;
     for (int64_t piece = 0; piece < pieces; piece++) {
         int64_t first = tiles * piece / pieces, count = tiles * (piece + 1) / pieces - first;
         int going_on = piece || s->is_begun ? GO_ON : START;
         int is_last = piece == pieces - 1 && s->is_last;
-        next.from = w + (s->blocks > 1 ? (first + count) * size : READ_AHEAD);
+        next.from = w + (s->blocks > 1 ? (first + count) * size : SOON);
         for (int64_t b = 0; b < s->blocks; b++, next.from += count * next.lines * 64) {
             int64_t row = b * BLOCK, rows = s->count - row < BLOCK ? s->count - row : BLOCK;
             float *block_sums = sums + row * PANEL;

@@ -55,13 +55,15 @@ typedef struct {
 
 enum { START = 0, GO_ON = 1 };
 
-/* What is brought nearer during a product: so many lines of 64 bytes at each tile. */
+/* What is brought nearer during a product: at each tile so many lines of 64 bytes, into the
+ * first-level cache, and as many into the second that lie `ahead` bytes behind them. A line on
+ * its way from memory to the first level holds one of a core's few buffers all the while. */
 typedef struct {
     const char *from;
-    int64_t lines;
+    int64_t lines, ahead;
 } Prefetch;
 
-static const Prefetch NOTHING = {0, 0};
+static const Prefetch NOTHING = {0, 0, 0};
 
 /* sums (rows, 32), lines of `sums_line` bytes, = or += x (rows, 64 bytes times `count`) . w.
  * Where is_tall is 0 there are 16 rows at most. */
@@ -94,7 +96,10 @@ static inline __attribute__((always_inline)) void multiply_tiles(
         }
     }
     for (int64_t i = 0; i < count; i++) {
-        for (int64_t p = 0; p < next.lines; p++) _mm_prefetch(next.from + p * 64, _MM_HINT_T0);
+        for (int64_t p = 0; p < next.lines; p++) {
+            _mm_prefetch(next.from + p * 64, _MM_HINT_T0);
+            if (next.ahead) _mm_prefetch(next.from + next.ahead + p * 64, _MM_HINT_T1);
+        }
         next.from += next.lines * 64;
         _tile_loadd(6, w.first, w.line);
         _tile_loadd(4, x.first, x.line);
