@@ -231,65 +231,30 @@ static void outputs_bf16(const bf16 *weights, int rows, const bf16 *const *tiles
 /* ---- attention: one task --------------------------------------------------------- */
 
 typedef struct {
-    float scores[MAX_ROWS * SPAN];
-    bf16 weights[MAX_ROWS * SPAN];
-    float out[MAX_ROWS * MAX_DIM];
-    float best[MAX_ROWS], total[MAX_ROWS];
-    float value_scales[SPAN];      /* of a rounded pool, and its numbers: */
-    float key_tile[TILE * MAX_DIM]; /* one tile's keys, */
-    float values[SPAN * MAX_DIM];   /* the span's values, of a rounded pool or for tiles */
+    float scores[AT_ONCE * SPAN];
+    bf16 weights[AT_ONCE * SPAN];
+    float best[MAX_ROWS], total[MAX_ROWS]; /* of the running softmax; */
+    float out[MAX_ROWS * MAX_DIM];         /* what it adds up to */
+    float value_scales[SPAN];         /* of a rounded pool, and its numbers: */
+    float key_tile[TILE * MAX_DIM];   /* one tile's keys, */
+    float values[SPAN * MAX_DIM];     /* the span's values, of a rounded pool or for tiles */
     bf16 queries[MAX_ROWS * MAX_DIM]; /* the task's, for tiles */
 } Scratch;
 
-/* One row's scores of the keys from `first`: scaled, masked, made weights of the
- * running softmax (Milakov and Gimelshein, "Online normalizer calculation for
- * softmax", 2018); its output so far is scaled to the new maximum. */
-static void soften(const Layer *l, Scratch *s, int r, int64_t first, int count, int64_t position) {
-    float *row = s->scores + r * SPAN;
-    int64_t low = l->window ? position - l->window + 1 - first : 0, high = position + 1 - first;
-    low = low < 0 ? 0 : low > count ? count : low;
-    high = high < low ? low : high > count ? count : high;
-    float scale = (float)l->scale, best = s->best[r], sum = 0;
-    if (l->softcap > 0) {
-        float cap = (float)l->softcap;
-#pragma omp simd
-        for (int j = 0; j < count; j++) row[j] = tangent(row[j] * scale / cap) * cap;
-        scale = 1;
-    }
-#pragma omp simd reduction(max : best)
-    for (int64_t j = low; j < high; j++) best = row[j] * scale > best ? row[j] * scale : best;
-    bf16 *weights = s->weights + r * SPAN;
-    if (low >= high) { /* nothing of this span is in sight */
-        memset(row, 0, count * sizeof *row);
-        memset(weights, 0, count * sizeof *weights);
-        return;
-    }
-    for (int64_t j = 0; j < low; j++) row[j] = -INFINITY;
-    for (int64_t j = high; j < count; j++) row[j] = -INFINITY;
-    if (l->dtype == BFLOAT16) {
-#pragma omp simd reduction(+ : sum)
-        for (int j = 0; j < count; j++) {
-            float x = row[j] * scale - best, w = x < -80.0f ? 0.0f : exponential(x);
-            weights[j] = narrow(w);
-            sum += w;
-        }
-    } else {
-#pragma omp simd reduction(+ : sum)
-        for (int j = 0; j < count; j++) {
-            float x = row[j] * scale - best, w = x < -80.0f ? 0.0f : exponential(x);
-            row[j] = w;
-            sum += w;
-        }
-    }
-    float fade = s->best[r] == -INFINITY ? 0.0f : exponential(s->best[r] - best);
-    if (fade != 1.0f) {
-        float *out = s->out + r * l->dim;
-#pragma omp simd
-        for (int64_t i = 0; i < l->dim; i++) out[i] *= fade;
-    }
-    s->best[r] = best;
-    s->total[r] = s->total[r] * fade + sum;
+/* The queries of some tokens of a sequence, of all heads that share one kv head: row r is of
+ * token r / group. */
+typedef struct {
+    int64_t token, num_tokens, kv_head, group, start; /* start: the first token's position */
+    const int64_t *table;
+} Task;
+
+/* Where a row lies among the step's queries and outputs. */
+static int64_t row_place(const Layer *l, const Task *task, int row) {
+    int64_t head = task->kv_head * task->group + row % task->group;
+    return ((task->token + row / task->group) * l->heads + head) * l->dim;
 }
+
+#include "softmax.c"
 
 /* Weights of values that have scales. */
 static void scale_weights(const Layer *l, Scratch *s, int rows, int count) {
@@ -314,6 +279,12 @@ static void scale_scores(float *scores, int rows, const float *scales) {
         for (int j = 0; j < TILE; j++) scores[r * SPAN + j] *= scales[j];
 }
 
+/* Where a tile of 16 tokens begins in the pool, in values. */
+static int64_t tile_place(const Layer *l, const int64_t *table, int64_t kv_head, int64_t token) {
+    int64_t head = table[token / l->block_size] * l->kv_heads + kv_head;
+    return (head * l->block_size + token % l->block_size) * l->dim;
+}
+
 /* Bring a tile nearer. */
 static inline void bring(const void *pool, int64_t tile, int64_t dim, int size) {
     const char *at = (const char *)pool + tile * size;
@@ -326,105 +297,103 @@ static int fits_tiles(const Layer *l) {
     return l->dtype == BFLOAT16 && !l->key_scales && l->dim % 32 == 0;
 }
 
-/* Where a tile of 16 tokens begins in the pool, in values. */
-static int64_t tile_place(const Layer *l, const int64_t *table, int64_t kv_head, int64_t token) {
-    int64_t head = table[token / l->block_size] * l->kv_heads + kv_head;
-    return (head * l->block_size + token % l->block_size) * l->dim;
+/* Bring a span's values together, since those of a product have to lie in one run. An odd last
+ * tile is taken twice, here and in the scores: the mask covers the second. Blocks lie anywhere:
+ * there is no stream that the CPU could follow by itself. */
+static void gather_values(const Layer *l, Scratch *s, const Task *task, int64_t first,
+                          int num_tiles) {
+    int64_t bytes = TILE * l->dim * 2;
+    for (int t = 0; t < num_tiles + num_tiles % 2; t++) {
+        int tile = t < num_tiles ? t : t - 1, ahead = t + 2;
+        int64_t at = tile_place(l, task->table, task->kv_head, first + tile * TILE);
+        if (task->num_tokens == 1 && ahead < num_tiles) {
+            int64_t place = tile_place(l, task->table, task->kv_head, first + ahead * TILE);
+            bring(l->keys, place, l->dim, 2);
+            bring(l->values, place, l->dim, 2);
+        }
+        memcpy((char *)s->values + t * bytes, (char *)l->values + at * 2, bytes);
+    }
 }
 
-/* Scores (rows, SPAN) of a span's keys, two tiles of the pool at once; meanwhile its values are
- * brought together, since those of a product have to lie in one run. An odd last tile is taken
- * twice: the mask covers the second. Tiles are shaped for the rows. */
-static void score_span(const Layer *l, Scratch *s, const int64_t *table, int64_t kv_head,
-                       int64_t first, int num_tiles, int rows, int is_alone) {
-    int64_t dim = l->dim, bytes = TILE * dim * 2;
+/* Scores (rows, SPAN) of a span's keys, two tiles of the pool at once; tiles are shaped for the
+ * rows. */
+static void score_span(const Layer *l, Scratch *s, const Task *task, int64_t first,
+                       int num_tiles, Rows rows) {
+    const char *queries = (const char *)(s->queries + rows.first * l->dim);
+    TileRun x = {queries, queries + 16 * l->dim * 2, TILE_BYTES, l->dim * 2};
     for (int t = 0; t < num_tiles; t += 2) {
-        int64_t at = tile_place(l, table, kv_head, first + t * TILE), next = at;
-        if (t + 1 < num_tiles) next = tile_place(l, table, kv_head, first + (t + 1) * TILE);
-        /* Blocks lie anywhere: there is no stream that the CPU could follow by itself. */
-        for (int ahead = t + 2; is_alone && ahead < t + 4 && ahead < num_tiles; ahead++) {
-            int64_t place = tile_place(l, table, kv_head, first + ahead * TILE);
-            bring(l->keys, place, dim, 2);
-            bring(l->values, place, dim, 2);
-        }
-        TileRun x = {(char *)s->queries, (char *)(s->queries + 16 * dim), TILE_BYTES, dim * 2};
+        int64_t at = tile_place(l, task->table, task->kv_head, first + t * TILE), next = at;
+        if (t + 1 < num_tiles)
+            next = tile_place(l, task->table, task->kv_head, first + (t + 1) * TILE);
         TileRun keys = {(char *)l->keys + at * 2, (char *)l->keys + next * 2, TILE_SIZE,
                         TILE_BYTES};
         float *scores = s->scores + t * TILE;
-        if (rows > 16) multiply_tiles(0, 1, x, keys, dim / 32, START, NOTHING, scores, SPAN * 4);
-        else multiply_tiles(0, 0, x, keys, dim / 32, START, NOTHING, scores, SPAN * 4);
-        char *values = (char *)s->values + t * bytes;
-        memcpy(values, (char *)l->values + at * 2, bytes);
-        memcpy(values + bytes, (char *)l->values + next * 2, bytes);
+        if (rows.count > 16)
+            multiply_tiles(0, 1, x, keys, l->dim / 32, START, NOTHING, scores, SPAN * 4);
+        else multiply_tiles(0, 0, x, keys, l->dim / 32, START, NOTHING, scores, SPAN * 4);
     }
 }
 
 /* out (rows, dim) += weights (rows, count) . the span's values */
-static void output_span(const Layer *l, Scratch *s, int count, int rows) {
+static void output_span(const Layer *l, Scratch *s, int count, Rows rows) {
     int64_t dim = l->dim;
     TileRun x = {(char *)s->weights, (char *)(s->weights + 16 * SPAN), TILE_BYTES, SPAN * 2};
     for (int64_t i = 0; i < dim; i += 32) {
         const char *values = (char *)s->values + i * 4;
+        float *out = s->out + rows.first * dim + i;
         TileRun w = {values, values + TILE_BYTES, 16 * dim * 4, dim * 4};
-        if (rows > 16) multiply_tiles(0, 1, x, w, count / 32, GO_ON, NOTHING, s->out + i, dim * 4);
-        else multiply_tiles(0, 0, x, w, count / 32, GO_ON, NOTHING, s->out + i, dim * 4);
+        if (rows.count > 16) multiply_tiles(0, 1, x, w, count / 32, GO_ON, NOTHING, out, dim * 4);
+        else multiply_tiles(0, 0, x, w, count / 32, GO_ON, NOTHING, out, dim * 4);
+    }
+}
+
+/* All rows of a task, span by span: so keys and values are brought near once for all. */
+static void attend_on_tiles(const Layer *l, const Task *task, int rows, int64_t from,
+                            const bf16 *queries, Scratch *s) {
+    int64_t run = task->group * l->dim, last = task->start + task->num_tokens - 1;
+    for (int64_t t = 0; t < task->num_tokens; t++)
+        memcpy(s->queries + t * run, queries + row_place(l, task, (int)(t * task->group)), run * 2);
+    for (int64_t first = from, shaped = 0; first <= last; first += SPAN) {
+        int64_t end = first + SPAN <= last + 1 ? first + SPAN : last + 1;
+        int num_tiles = (int)((end - first + TILE - 1) / TILE);
+        int count = (num_tiles + 1) / 2 * 2 * TILE;
+        gather_values(l, s, task, first, num_tiles);
+        for (int row = 0; row < rows; row += AT_ONCE) {
+            Rows some = {row, rows - row < AT_ONCE ? rows - row : AT_ONCE};
+            if (some.count != shaped) shape_tiles((int)(shaped = some.count));
+            score_span(l, s, task, first, num_tiles, some);
+            soften(l, s, task, some, first, count);
+            output_span(l, s, count, some);
+        }
     }
 }
 
 #endif
 
-/* The queries of some tokens of a sequence, of all heads that share one kv head. */
-static void attend(const Layer *l, const Step *step, int64_t sequence, int64_t token,
-                   int64_t num_tokens, int64_t kv_head, const void *queries, void *out,
-                   Scratch *s) {
-    int64_t dim = l->dim, group = l->heads / l->kv_heads;
-    int64_t last = step->positions[token + num_tokens - 1], start = step->positions[token];
-    int64_t reach = l->window ? start - l->window + 1 : 0;
-    reach = reach < 0 ? 0 : reach / SPAN * SPAN;
-    const int64_t *table = step->tables + sequence * step->table_width;
-    int rows = (int)(group * num_tokens), size = l->dtype == BFLOAT16 ? 2 : 4;
-    const void *row_queries[MAX_ROWS];
-    for (int r = 0; r < rows; r++) {
-        int64_t head = kv_head * group + r % group;
-        row_queries[r] = (const char *)queries +
-                         ((token + r / group) * l->heads + head) * dim * size;
-        s->best[r] = -INFINITY;
-        s->total[r] = 0;
-    }
-    memset(s->out, 0, rows * dim * sizeof(float));
-#if defined(__AMX_TILE__)
-    if (fits_tiles(l)) {
-        shape_tiles(rows);
-        for (int r = 0; r < rows; r++) memcpy(s->queries + r * dim, row_queries[r], dim * 2);
-    }
-#endif
-    for (int64_t first = reach; first <= last; first += SPAN) {
+/* Some rows of a task, on vectors. */
+static void attend_on_vectors(const Layer *l, const Task *task, Rows some, int64_t from,
+                              const void *queries, Scratch *s) {
+    int64_t dim = l->dim, last = task->start + task->num_tokens - 1;
+    int rows = some.count, size = l->dtype == BFLOAT16 ? 2 : 4;
+    float *out = s->out + some.first * dim;
+    const void *row_queries[AT_ONCE];
+    for (int r = 0; r < rows; r++)
+        row_queries[r] = (const char *)queries + row_place(l, task, some.first + r) * size;
+    for (int64_t first = from; first <= last; first += SPAN) {
         int64_t end = first + SPAN <= last + 1 ? first + SPAN : last + 1;
         int num_tiles = (int)((end - first + TILE - 1) / TILE), count = num_tiles * TILE;
         const void *value_tiles[SPAN / TILE];
-#if defined(__AMX_TILE__)
-        if (fits_tiles(l)) {
-            count = (count + 2 * TILE - 1) / (2 * TILE) * (2 * TILE);
-            score_span(l, s, table, kv_head, first, num_tiles, rows, num_tokens == 1);
-            for (int r = 0; r < rows; r++) soften(l, s, r, first, count, start + r / group);
-            output_span(l, s, count, rows);
-            continue;
-        }
-#endif
         for (int t = 0; t < num_tiles; t++) {
-            int64_t at = first + t * TILE;
-            int64_t head = table[at / l->block_size] * l->kv_heads + kv_head;
-            int64_t tile = (head * l->block_size + at % l->block_size) * dim;
+            int64_t tile = tile_place(l, task->table, task->kv_head, first + t * TILE);
             const char *keys = (const char *)l->keys + tile * size;
             value_tiles[t] = (const char *)l->values + tile * size;
             int stored = l->key_scales ? 1 : size; /* bytes of a number in the pool */
             /* Blocks lie anywhere: there is no stream that the CPU could follow by itself. */
-            if (num_tokens == 1 && t + 1 < num_tiles) {
-                int64_t next = at + TILE;
-                int64_t place = table[next / l->block_size] * l->kv_heads + kv_head;
-                bring(l->keys, (place * l->block_size + next % l->block_size) * dim, dim, stored);
+            if (task->num_tokens == 1 && t + 1 < num_tiles) {
+                int64_t next = tile_place(l, task->table, task->kv_head, first + (t + 1) * TILE);
+                bring(l->keys, next, dim, stored);
             }
-            if (num_tokens == 1) bring(l->values, tile, dim, stored);
+            if (task->num_tokens == 1) bring(l->values, tile, dim, stored);
             if (l->key_scales) {
                 widen_run((const uint8_t *)l->keys + tile, s->key_tile, TILE * dim, (int)l->dtype);
                 keys = (const char *)s->key_tile;
@@ -443,21 +412,43 @@ static void attend(const Layer *l, const Step *step, int64_t sequence, int64_t t
                 value_tiles[t] = values;
             }
         }
-        for (int r = 0; r < rows; r++) soften(l, s, r, first, count, start + r / group);
+        soften(l, s, task, some, first, count);
         if (l->key_scales) scale_weights(l, s, rows, count);
         if (l->dtype == BFLOAT16) {
-            outputs_bf16(s->weights, rows, (const bf16 *const *)value_tiles, num_tiles, dim,
-                         s->out);
+            outputs_bf16(s->weights, rows, (const bf16 *const *)value_tiles, num_tiles, dim, out);
         } else {
             for (int t = 0; t < num_tiles; t++)
-                outputs_f32(s->scores + t * TILE, rows, value_tiles[t], dim, s->out);
+                outputs_f32(s->scores + t * TILE, rows, value_tiles[t], dim, out);
         }
     }
+}
+
+static void attend(const Layer *l, const Task *task, const void *queries, void *out, Scratch *s) {
+    int64_t dim = l->dim, from = l->window ? task->start - l->window + 1 : 0;
+    int rows = (int)(task->group * task->num_tokens);
+    from = from < 0 ? 0 : from / SPAN * SPAN;
+    for (int r = 0; r < MAX_ROWS; r++) s->best[r] = -INFINITY;
+    for (int r = 0; r < rows; r++) s->total[r] = 0;
+    memset(s->out, 0, rows * dim * sizeof(float));
+#if defined(__AMX_TILE__)
+    if (fits_tiles(l)) attend_on_tiles(l, task, rows, from, queries, s);
+    else
+#endif
+    for (int row = 0; row < rows; row += AT_ONCE) {
+        Rows some = {row, rows - row < AT_ONCE ? rows - row : AT_ONCE};
+        attend_on_vectors(l, task, some, from, queries, s);
+    }
     for (int r = 0; r < rows; r++) {
-        int64_t to = ((token + r / group) * l->heads + kv_head * group + r % group) * dim;
+        int64_t to = row_place(l, task, r);
         float factor = 1.0f / s->total[r];
-        for (int64_t i = 0; i < dim; i++)
-            store(out, to + i, s->out[r * dim + i] * factor, (int)l->dtype);
+        if (l->dtype == BFLOAT16) {
+#pragma omp simd
+            for (int64_t i = 0; i < dim; i++)
+                ((bf16 *)out)[to + i] = narrow(s->out[r * dim + i] * factor);
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < dim; i++) ((float *)out)[to + i] = s->out[r * dim + i] * factor;
+        }
     }
 }
 
@@ -489,8 +480,11 @@ void miao_attention(const Layer *l, const Step *step, const void *qkv, void *que
         for (int64_t t = 0; t < step->num_tokens; t++) prepare_token(l, step, t, qkv, queries);
 #pragma omp for schedule(dynamic)
         for (int64_t w = 0; w < work; w++) {
-            const int64_t *task = step->tasks + w / l->kv_heads * 3;
-            attend(l, step, task[0], task[1], task[2], w % l->kv_heads, queries, out, &scratch);
+            const int64_t *part = step->tasks + w / l->kv_heads * 3;
+            const Task task = {part[1], part[2], w % l->kv_heads, l->heads / l->kv_heads,
+                               step->positions[part[1]],
+                               step->tables + part[0] * step->table_width};
+            attend(l, &task, queries, out, &scratch);
         }
 #if defined(__AMX_TILE__)
         _tile_release();

@@ -27,7 +27,8 @@
 
 #define TILE 16      /* tokens of a tile */
 #define SPAN 128     /* tokens whose scores are held at once */
-#define MAX_ROWS 32  /* queries times heads of one task */
+#define MAX_ROWS 128 /* queries times heads of one task */
+#define AT_ONCE 32   /* of those whose scores are held at once */
 #define MAX_DIM 256
 
 /* The checksum of this file: a library of another version is not called. */
@@ -94,6 +95,26 @@ static inline float exponential(float x) {
     u.i += (int32_t)n << 23;
     return u.f;
 }
+
+#if defined(__AVX512BF16__)
+
+/* exponential() for 16 lanes. */
+static inline __m512 exponentials(__m512 x) {
+    x = _mm512_min_ps(_mm512_set1_ps(88.0f), _mm512_max_ps(_mm512_set1_ps(-87.0f), x));
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fmadd_ps(n, _mm512_set1_ps(2.12194440e-4f), r);
+    __m512 p = _mm512_set1_ps(1.3888889e-3f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3333333e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1666667e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666667e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+#endif
 
 static inline float tangent(float x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 TILE = 16  # the block size is a multiple of it
-MAX_ROWS = 32  # queries times heads of one attention task
+MAX_ROWS = 128  # queries times heads of one attention task
 MAX_HEAD_DIM = 256
 
 # Best first, each with what it asks of the CPU. The names are those of the files.
