@@ -26,6 +26,8 @@ from .conftest import Collector, Observed
 
 CANARY = "Kanarienvogel 4711 zwitschert"
 KEY = "miao_sk_canary_ZwitscherZwitscher"
+# Made to be said: words that are one token each, so that what leaks token by token is found too.
+SAID, SAID_WORDS = "the quick brown fox jumps", ("quick", "brown")
 SCHEMA = f'{{"type": "object", "properties": {{"{CANARY}": {{"type": "integer"}}}}}}'
 
 
@@ -47,6 +49,11 @@ def specs() -> list[pb.GenerationSpec]:
         pb.GenerationSpec(prompt=CANARY, bad_words=[CANARY] * 10_000),
         pb.GenerationSpec(
             prompt=CANARY, response_format=pb.ResponseFormat(json_schema=SCHEMA), max_tokens=20
+        ),
+        pb.GenerationSpec(
+            prompt=CANARY,
+            response_format=pb.ResponseFormat(choices=pb.Choices(texts=[SAID])),
+            max_tokens=20,
         ),
         pb.GenerationSpec(prompt=CANARY, response_format=pb.ResponseFormat(json_schema=CANARY)),
         pb.GenerationSpec(prompt=CANARY, response_format=pb.ResponseFormat(regex=f"({CANARY}")),
@@ -101,6 +108,10 @@ def test_what_callers_say_and_show_is_told_nowhere(
     texts = ["".join(event.tokens.text for event in events) for events in ended]
     secrets = [CANARY, CANARY[:13], KEY, KEY[8:], "".join(said)[:12], "token_ids"]
     secrets += [text[:8] for text in texts if len(text) >= 8]
+    assert SAID in texts
+    pieces = [event.tokens.text.strip() for events in ended for event in events]
+    assert set(SAID_WORDS) <= set(pieces)
+    secrets += SAID_WORDS
     outputs = [[i for event in events for i in event.tokens.token_ids] for events in ended]
     assert any(outputs)
     secrets += [str(tokens[:5])[1:-1] for tokens in (list(ids), *outputs) if len(tokens) >= 5]
