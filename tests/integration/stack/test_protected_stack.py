@@ -29,7 +29,7 @@ from rq.cli import main as rq_cli
 from rq.serializers import JSONSerializer
 
 from miao.internal.v1.queue_pb2 import Job
-from miao_client import Client
+from miao_client import Client, MiaoError, Regex
 from miao_queue import access, keys
 from miao_queue.connection import connect
 from miao_queue.key_ring import new_line
@@ -43,7 +43,7 @@ from tests.tls_proxy import TlsProxy
 from .conftest import WORKER_OPTIONS
 
 PASSWORDS = {user.name: f"password of {user.name}" for user in access.USERS}
-PROMPT = "Vier-Augen-Prinzip 7141"
+PROMPT, STOP = "Vier-Augen-Prinzip 7141", "Stoppwort 7142"
 
 
 class GuardedRedis:
@@ -220,7 +220,13 @@ def test_the_stack_runs_under_the_least_rights_over_tls_and_leaves_nothing_reada
         assert len(said["listed"]) == redis.root.zcard(keys.tenant("ann"))  # all can be read
         found = redis.everything_on_disk()
         assert b"miao:journal:" in found
-        secrets = [PROMPT.encode(), said["text"].encode(), api_key.rpartition("_")[2].encode()]
+        assert b"miao:audit" in found
+        secrets = [
+            PROMPT.encode(),
+            STOP.encode(),
+            said["text"].encode(),
+            api_key.rpartition("_")[2].encode(),
+        ]
         secrets += [
             Job(prompt_token_ids=token_ids[:8]).SerializeToString()[2:]
             for token_ids in (said["prompt"], said["output"])
@@ -231,7 +237,11 @@ def test_the_stack_runs_under_the_least_rights_over_tls_and_leaves_nothing_reada
 def use_everything(client: Client) -> dict[str, Any]:
     """Make what can be made, and return what must not be found."""
     prompt = client.tokenize(PROMPT).token_ids
-    result = client.generate(PROMPT, max_tokens=40, ignore_eos=True, stop=["!§$%"]).result()
+    result = client.generate(PROMPT, max_tokens=40, ignore_eos=True, stop=[STOP]).result()
+    odd: list[Any] = [{"model": PROMPT}, {"response_format": Regex(f"({PROMPT}")}]
+    for refused in (*odd, {"max_tokens": 10**6}):
+        with pytest.raises(MiaoError):
+            client.generate(PROMPT, stop=[STOP], **refused).result()  # which the audit notes
     again = client.get(result.generation_id, include_output=True)
     assert again.output is not None
     assert again.output.text == result.text
