@@ -14,6 +14,8 @@ from miao_worker.engine.explain.engine import ExplainingEngine
 from miao_worker.engine.explain.loading import explain_without_gradients
 from miao_worker.engine.guidance.vocabulary import VocabularyError
 from miao_worker.engine.memory import free_bytes
+from miao_worker.engine.protocol import ServingEngine
+from miao_worker.engine.types import SamplingParams, SequenceRequest
 from miao_worker.engine_loading import with_methods
 from miao_worker.model_card import build_model_card
 from miao_worker.vllm_engine import environment
@@ -59,6 +61,7 @@ def load(config: VllmConfig, model_name: str) -> tuple[ExplainingEngine, ModelCa
         ) from error
     check_options(config)
     engine = VllmEngine(_make(config))
+    _warm_up(engine)
     card = build_model_card(model_name, config.model, engine)
     card.guide_fault = _follow_grammars(engine, card)
     explaining = explain_without_gradients(engine, explains=config.explains)
@@ -90,6 +93,18 @@ def _make(config: VllmConfig) -> Any:
         return LLMEngine.from_engine_args(EngineArgs(**_arguments(config)))
     except Exception as error:  # of as many kinds as vLLM has parts
         raise ModelLoadError(f"vLLM cannot serve {config.model}: {_first_line(error)}") from error
+
+
+def _warm_up(engine: ServingEngine) -> None:
+    """Ask once for all that vLLM compiles at its first use, which takes seconds.
+
+    Else the first caller who asks for log-probabilities would hold up everybody.
+    """
+    sampling = SamplingParams(2, 1, num_logprobs=1, num_prompt_logprobs=1)
+    for name in ("one", "two"):
+        engine.add(SequenceRequest(name, (1, 2, 3), sampling))
+    while engine.has_unfinished:
+        engine.step()
 
 
 def _arguments(config: VllmConfig) -> dict[str, Any]:
