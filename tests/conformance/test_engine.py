@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def test_log_probabilities_are_the_models_own(
     said = run(
         engine,
         [
-            SequenceRequest("l", prompt, _with(asked.sampling, num_logprobs=2)),
+            SequenceRequest("l", prompt, replace(asked.sampling, num_logprobs=2)),
             request_of("more", prompt_of(6, 9), num_logprobs=7, max_tokens=9),
             request_of("none", prompt_of(7, 9), num_logprobs=0),
             request_of("plain", prompt_of(8, 9)),
@@ -214,17 +215,28 @@ def test_prompts_are_scored(engine: ServingEngine, model: PreTrainedModel, max_t
 
 
 def test_more_than_there_are_rows_and_memory_for_all_come_to_their_end(
-    engine: ServingEngine, model: PreTrainedModel
+    engine: ServingEngine, model: PreTrainedModel, reference: ServingEngine
 ) -> None:
-    """Twelve sequences of 60 to 82 tokens, where the cache holds 384."""
-    prompts = {str(i): prompt_of(i, 20 + 2 * i) for i in range(12)}
+    """Twelve sequences of 60 to 82 tokens, where the cache holds 384; every other one is drawn."""
+    requests = {
+        str(i): request_of(
+            str(i),
+            prompt_of(i, 20 + 2 * i),
+            max_tokens=40,
+            seed=i,
+            **WAYS["penalised"] if i % 2 else {},
+        )
+        for i in range(12)
+    }
     seen: list[EngineStats] = []
-    said = {name: Said() for name in prompts}
-    for name, prompt in prompts.items():
-        engine.add(request_of(name, prompt, max_tokens=40))
+    said = {name: Said() for name in requests}
+    for request in requests.values():
+        engine.add(request)
     collect(engine, said, lambda stats: seen.append(stats) is not None)
-    for name, prompt in prompts.items():
-        assert said[name].token_ids == greedy(model, prompt, 40)
+    drawn = run(reference, [requests[str(i)] for i in range(1, 12, 2)])
+    for i, (name, request) in enumerate(requests.items()):
+        expected = drawn[name].token_ids if i % 2 else greedy(model, request.prompt_token_ids, 40)
+        assert said[name].token_ids == expected
     assert max(stats.num_running for stats in seen) <= MAX_SEQUENCES
     assert max(stats.num_waiting for stats in seen) >= 12 - MAX_SEQUENCES
     assert seen[-1].num_preemptions > seen[0].num_preemptions
@@ -355,12 +367,6 @@ def test_a_model_that_is_not_there_is_one_sentence(kind: str, tmp_path: Path) ->
 def test_settings_say_how_many_sequences_fit(settings: EngineSettings) -> None:
     assert (settings.max_sequences, settings.max_adapters) == (MAX_SEQUENCES, 0)
     assert not settings.speculates
-
-
-def _with(params: SamplingParams, **changes: Any) -> SamplingParams:
-    from dataclasses import replace
-
-    return replace(params, **changes)
 
 
 def _log_probabilities(model: PreTrainedModel, token_ids: list[int]) -> torch.Tensor:

@@ -38,6 +38,7 @@ from miao_worker.vllm_engine.drawing import KEY, Draw
 _NO_ADAPTERS = "the engine vllm serves no adapters here; serve them with --engine miao"
 _NO_GRAMMARS = "this model's output cannot follow a grammar"
 _NO_ROOM = "the engine vllm scores prompts of at most {} tokens, one fewer than its context"
+_MOST_KEPT = 1000  # sequences, of which it is known how often they gave way
 _NOT_FINITE = "the model's output was not finite"
 
 _log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class VllmEngine:
         self._running: dict[str, _Running] = {}
         self._guidance: Guidance | None = None
         self._ended_early: list[SequenceOutput] = []  # ended without a step; reported in the next
-        self._preemptions: dict[str, int] = {}  # by vLLM's id of those that wait after one
+        self._preemptions: dict[str, int] = {}  # of a sequence, by vLLM's id
         self._num_preemptions = 0
         self._num_steps = 0
 
@@ -263,8 +264,9 @@ class VllmEngine:
             if request.num_preemptions > before:
                 self._preemptions[request.request_id] = request.num_preemptions
                 self._num_preemptions += request.num_preemptions - before
-        if not self._running:
-            self._preemptions.clear()
+        if len(self._preemptions) > _MOST_KEPT:
+            here = self._scheduler.requests
+            self._preemptions = {i: n for i, n in self._preemptions.items() if i in here}
         return EngineStats(
             num_running=len(self._scheduler.running),
             num_waiting=len(waiting),
