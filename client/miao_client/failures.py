@@ -16,6 +16,7 @@ DETAILS_KEY = "grpc-status-details-bin"
 DRAINING = "DRAINING"  # the ErrorInfo reason of a front that is about to stop
 JOB_CANCELLED = "JOB_CANCELLED"  # of an encoder's job that somebody else ended
 JOB_FAILED = "JOB_FAILED"  # of an encoder's job that was accepted and then failed
+SHARD_UNAVAILABLE = "SHARD_UNAVAILABLE"  # of a request whose part of the queue does not answer
 JOURNAL_LOST = "JOURNAL_LOST"  # of one whose queue has forgotten a generation in mid-stream
 
 PUSHBACK_KEY = "grpc-retry-pushback-ms"  # gRFC A6: when to return; below 0: not at all
@@ -89,6 +90,11 @@ class Failure:
     def is_busy(self) -> bool:
         """Whether the service refuses for now and may take the same call later."""
         return self.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+
+    @property
+    def may_go_elsewhere(self) -> bool:
+        """Whether nothing was written, and another request id may be taken."""
+        return self._reason == SHARD_UNAVAILABLE
 
     @property
     def is_forgotten(self) -> bool:

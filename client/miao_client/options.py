@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,14 @@ class Submission:
     request: service_pb.GenerateRequest
     timeout: float | None
     cancel_on_close: bool  # whether leaving the stream early cancels the generation
+    draws_id: bool = False  # whether the request id is the SDK's own
+
+    def under_another_id(self) -> Submission:
+        """The same, as another generation."""
+        request = service_pb.GenerateRequest()
+        request.CopyFrom(self.request)
+        request.request_id = uuid.uuid4().hex
+        return dataclasses.replace(self, request=request)
 
 
 def submission(
@@ -193,7 +202,12 @@ def submission(
         spec.chat.enable_thinking = enable_thinking
     request = service_pb.GenerateRequest(spec=spec)
     _set(request, "", request_id=uuid.uuid4().hex if request_id is None else request_id)
-    return Submission(request, timeout, cancel_on_close=leaving is not OnDisconnect.CONTINUE)
+    return Submission(
+        request,
+        timeout,
+        cancel_on_close=leaving is not OnDisconnect.CONTINUE,
+        draws_id=request_id is None,
+    )
 
 
 PRIORITIES = {

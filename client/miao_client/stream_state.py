@@ -27,6 +27,7 @@ from miao_client.settings import Settings
 from miao_client.traces import NO_CALL_TRACE, NO_TRACES, CallTrace, Carried
 
 ENDED_EARLY = Failure(grpc.StatusCode.UNAVAILABLE, "The stream ended before the generation did.")
+_MOST_IDS = 16  # that are tried, where parts of the queue do not answer
 CLOSE_TIMEOUT_SECONDS = 5.0  # for telling the service that a stream was left
 
 
@@ -60,6 +61,8 @@ class StreamState:
         self._progress = Progress(generation_id, after)
         self._cancelled = False
         self._is_forgotten = False  # by the service, after it had accepted it
+        self._num_ids = 1
+        self._may_be_known = False  # to the service, though it has not said so
         self._deadline = Deadline(timeout, clock)
         self._awaits_first = True
         self._trace: CallTrace = NO_CALL_TRACE
@@ -137,6 +140,9 @@ class StreamState:
         if self._cancelled and (failure.is_forgotten or not accepted):
             self.close()
             return 0.0
+        if self._goes_elsewhere(failure):
+            return 0.0
+        self._may_be_known = self._may_be_known or not failure.is_unsent
         if accepted and self.submission is not None and failure.is_forgotten:
             self._is_forgotten = True
         try:
@@ -155,6 +161,17 @@ class StreamState:
         about: dict[str, str | int] = {"error.type": failure.code.name}
         self._trace.note("resume", about | {"miao.sequence_number": self._progress.seen})
         return self._deadline.cut(wait)
+
+    def _goes_elsewhere(self, failure: Failure) -> bool:
+        """Whether another request id was taken: where the id is ours, and nobody knows it."""
+        submission = self.submission
+        if submission is None or not submission.draws_id or not failure.may_go_elsewhere:
+            return False
+        if self._may_be_known or self._num_ids >= _MOST_IDS:
+            return False
+        self._num_ids += 1
+        self.submission = submission.under_another_id()
+        return True
 
     def check_open(self) -> None:
         """Make sure that the stream may still bring something.

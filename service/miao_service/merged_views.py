@@ -18,6 +18,7 @@ from miao_queue.cards import Cards, ModelStatus
 from miao_queue.fleet import FleetStore, FleetView
 from miao_queue.usage import DaySum, UsageRecord, UsageStore
 from miao_service.auth.api_keys import ApiKey, ApiKeyStore
+from miao_service.auth.key_stores import merge
 from miao_service.places import AWAY, Place, Places
 
 _T = TypeVar("_T")
@@ -218,11 +219,7 @@ def together(found: Iterable[ApiKey | Exception | None]) -> ApiKey | None:
             if isinstance(reply, AWAY):
                 raise reply
         return None
-    return dataclasses.replace(
-        known[0],
-        revoked_ms=max(key.revoked_ms for key in known),
-        used_ms=max(key.used_ms for key in known),
-    )
+    return merge(known)
 
 
 class _Cursors:

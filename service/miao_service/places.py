@@ -22,7 +22,7 @@ from miao_queue import records
 from miao_queue.addresses import Shard, ShardMap, ShardState
 from miao_queue.records import Record, Submission
 from miao_queue.store import GenerationStore, Page
-from miao_service.errors import FrontError, QueueUnavailableError
+from miao_service.errors import FrontError, QueueUnavailableError, ShardUnavailableError
 from miao_service.journal_reader import JournalReader
 from miao_service.policies import PolicyFile
 
@@ -116,11 +116,16 @@ class Places:
         return request_id
 
     async def of(self, submission: Submission) -> Place:
-        """Where a submission belongs, or is already."""
+        """Where a submission belongs, or is already.
+
+        ShardUnavailableError where that one is known to be down, and another is not.
+        """
         if self.only is not None:
             return self.only
         tenant, generation_id = submission.tenant, submission.generation_id
         place, *earlier = self._candidates(self._key(tenant, generation_id))
+        if not place.is_up and self.first.is_up:
+            raise ShardUnavailableError
         # Its tenant may have been given its first limit, or have lost its last, since.
         strays = self._other_candidates(tenant, generation_id) if self._policies.is_set else []
         strays = [other for other in strays if other is not place and other not in earlier]

@@ -34,6 +34,7 @@ SERVERS = (
     Server("up", "miao_worker.up", "all", "Start Redis, a worker and a front on this machine."),
     Server("service", "miao_service.cli", "service", "Start a front, the gRPC service."),
     Server("keys", "miao_service.auth.keys_cli", "service", "Make, list and revoke API keys."),
+    Server("shards", "miao_service.shards_cli", "service", "Show each of several Redis."),
     Server("worker", "miao_worker.cli", "worker", "Start a worker, which runs a model."),
     Server(
         "gateway",

@@ -163,6 +163,25 @@ class ApiKeyStore:
         names = [self._by, REVOKE_API_KEY, key_id]
         return bool(await self._revoke(keys=[keys.api_key(key_id)], args=[*words, *names]))
 
+    async def raw(self, key_id: str) -> tuple[dict[Any, Any], int]:
+        """A key as it is stored, and for how long it still is, ms; below 0: for ever."""
+        pipeline = self._redis.pipeline()
+        pipeline.hgetall(keys.api_key(key_id))
+        pipeline.pttl(keys.api_key(key_id))
+        state, ttl_ms = await pipeline.execute()
+        return state, ttl_ms
+
+    async def put(self, key_id: str, state: Mapping[Any, Any], ttl_ms: int) -> None:
+        """Store a key that was read from another Redis."""
+        if not state:
+            return
+        pipeline = self._redis.pipeline()
+        pipeline.hset(keys.api_key(key_id), mapping=dict(state))
+        if ttl_ms > 0:
+            pipeline.pexpire(keys.api_key(key_id), ttl_ms)
+        pipeline.sadd(keys.API_KEYS, key_id)
+        await pipeline.execute()
+
     async def note_use(self, key_id: str) -> None:
         """Keep that the key was used now."""
         await self._use(keys=[keys.api_key(key_id)], args=[_now_ms()])

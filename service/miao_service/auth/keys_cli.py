@@ -8,17 +8,20 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from redis.exceptions import RedisError
 
+from miao_queue.addresses import AddAddress, Shard, ShardMap
 from miao_queue.audit import KEPT
 from miao_queue.connection import RedisUrlError, connect_async, redact_url
 from miao_queue.key_ring import KeyRing, KeyRingError, new_line
 from miao_service.auth.api_keys import ApiKey, ApiKeyStore
 from miao_service.auth.identity import ALL_SCOPES, Scope, is_tenant
+from miao_service.auth.key_stores import KeyStores
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MOST_LABEL_CHARS = 100
@@ -35,7 +38,7 @@ def main(argv: list[str]) -> int:
     except (RedisUrlError, KeyRingError) as error:
         return _complain(str(error), 2)
     except (RedisError, OSError) as error:
-        address = redact_url(arguments.redis_url)
+        address = ", ".join(redact_url(shard.url) for shard in _shards(arguments))
         return _complain(f"Redis at {address} cannot be used: {error}", 1)
 
 
@@ -49,17 +52,33 @@ def _peppers(arguments: argparse.Namespace) -> KeyRing:
 
 
 async def _run(arguments: argparse.Namespace, peppers: KeyRing) -> int:
-    connection = connect_async(arguments.redis_url)
+    shards = _shards(arguments)
+    connections = {shard.name: connect_async(shard.url) for shard in shards}
     try:
-        user = unquote(urlsplit(arguments.redis_url).username or "default")
+        user = unquote(urlsplit(shards[0].url).username or "default")
         kept = getattr(arguments, "audit_entries", 0)
-        store = ApiKeyStore(connection, peppers, f"redis:{user}", kept)
-        return await _COMMANDS[arguments.command](store, arguments)
+        stores = KeyStores(
+            {
+                # Of what is done to all, one tells.
+                name: ApiKeyStore(connection, peppers, f"redis:{user}", 0 if number else kept)
+                for number, (name, connection) in enumerate(connections.items())
+            }
+        )
+        status = await _COMMANDS[arguments.command](stores, arguments)
+        for name, why in stores.silent.items():
+            text = f"the Redis {name} does not know of it, since it does not answer ({why}): "
+            status = _complain(text + "run `miao keys sync` when it does", 1)
+        return status
     finally:
-        await connection.aclose()
+        for connection in connections.values():
+            await connection.aclose()
 
 
-async def _create(store: ApiKeyStore, arguments: argparse.Namespace) -> int:
+def _shards(arguments: argparse.Namespace) -> Sequence[Shard]:
+    return ShardMap.parse(arguments.redis_url).shards
+
+
+async def _create(store: KeyStores, arguments: argparse.Namespace) -> int:
     key, text = await store.create(
         arguments.tenant, arguments.scopes, arguments.expires, arguments.label
     )
@@ -72,7 +91,7 @@ async def _create(store: ApiKeyStore, arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _list(store: ApiKeyStore, arguments: argparse.Namespace) -> int:
+async def _list(store: KeyStores, arguments: argparse.Namespace) -> int:
     found = await store.list(arguments.tenant)
     if arguments.json:
         print(json.dumps([_as_json(key) for key in found]))
@@ -87,7 +106,7 @@ async def _list(store: ApiKeyStore, arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _revoke(store: ApiKeyStore, arguments: argparse.Namespace) -> int:
+async def _revoke(store: KeyStores, arguments: argparse.Namespace) -> int:
     # The whole key is taken too: that is what somebody has who has found one in a log.
     parts = arguments.id.split("_")
     key_id = parts[1] if len(parts) == 3 else arguments.id
@@ -97,7 +116,12 @@ async def _revoke(store: ApiKeyStore, arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"create": _create, "list": _list, "revoke": _revoke}
+async def _sync(store: KeyStores, arguments: argparse.Namespace) -> int:
+    print(f"{await store.sync()} keys")
+    return 0
+
+
+_COMMANDS = {"create": _create, "list": _list, "revoke": _revoke, "sync": _sync}
 
 
 def _state(key: ApiKey) -> str:
@@ -169,6 +193,8 @@ def _parser() -> argparse.ArgumentParser:
     revoke.add_argument("id", help="the key's id, or the key itself")
     _audit_option(revoke)
 
+    _command(commands, "sync", "let each of several Redis know the keys of all")
+
     pepper = commands.add_parser("new-pepper", help="print a line for the file of peppers")
     pepper.add_argument("id", help="what to call it, such as p1")
     return parser
@@ -177,7 +203,11 @@ def _parser() -> argparse.ArgumentParser:
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
     parser.add_argument(
-        "--redis-url", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+        "--redis-url",
+        action=AddAddress,
+        default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"),
+        metavar="URL",
+        help="where the keys are; several, NAME=URL each, in a list or by saying it again",
     )
     return parser
 

@@ -19,6 +19,7 @@ FrontError
 ├── PriorityDeniedError      PERMISSION_DENIED   the tenant may not have this priority
 ├── QueueFullError           RESOURCE_EXHAUSTED  Redis has no memory left
 ├── QueueUnavailableError    UNAVAILABLE         Redis does not answer
+├── ShardUnavailableError    UNAVAILABLE         one of several Redis does not answer
 ├── OutdatedFrontError       UNAVAILABLE         this front does not know of a change of the Redis
 ├── UnsafeAcceptanceError    UNAVAILABLE         stored, but not as safely as promised
 ├── DrainingError            UNAVAILABLE         this front is about to stop
@@ -80,6 +81,7 @@ from miao_service.errors.queue import (
     OutdatedFrontError,
     QueueFullError,
     QueueUnavailableError,
+    ShardUnavailableError,
     UnsafeAcceptanceError,
     from_redis,
 )
@@ -121,6 +123,7 @@ __all__ = [
     "QueueUnavailableError",
     "RequestConflictError",
     "RequestTooLargeError",
+    "ShardUnavailableError",
     "UnexpectedError",
     "UnreadableJournalError",
     "UnsafeAcceptanceError",

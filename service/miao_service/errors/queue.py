@@ -59,6 +59,20 @@ def from_redis(error: Exception) -> FrontError:
     return QueueUnavailableError()
 
 
+class ShardUnavailableError(FrontError):
+    """The Redis on which this one belongs does not answer; nothing was written."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "SHARD_UNAVAILABLE"
+    retry_after_seconds = 1.0
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the part of the queue that this request_id belongs to does not answer at the moment; "
+            "under another request_id it may"
+        )
+
+
 class OutdatedFrontError(FrontError):
     """Another front has put it on a Redis where this one would not, during a change."""
 

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import json
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,12 @@ from miao.v1 import generation_service_pb2 as rpc
 from miao.v1 import model_service_pb2 as model_rpc
 from miao.v1 import usage_service_pb2 as usage_rpc
 from miao.v1.generation_pb2 import GenerationSpec
+from miao_client import AsyncClient
 from miao_queue import keys, records
 from miao_queue.addresses import ShardMap
+from miao_queue.key_ring import new_line
+from miao_service import shards_cli
+from miao_service.auth import keys_cli
 from miao_service.errors import OutdatedFrontError, RequestConflictError
 
 from ...conftest import RedisServer
@@ -201,6 +207,13 @@ async def test_one_that_is_down_holds_up_its_own_alone(
         places = front.front.places.all
         await eventually(lambda: [place.is_up for place in places] == [True, False])
         assert holders(await create(front, after), {"a": workers["a"]}) == ["a"]
+        refusal = await refused(front.generations.CreateGeneration(request))
+        assert refusal.reason == "SHARD_UNAVAILABLE"
+        async with AsyncClient(f"127.0.0.1:{front.port}") as client:
+            for _ in range(8):  # whoever leaves the name to the SDK
+                stream = client.generate("hi", max_tokens=5, on_disconnect="continue")
+                async with stream:
+                    assert holders(await stream.accepted(), {"a": workers["a"]}) == ["a"]
         for _ in range(8):  # whoever leaves the name to the front
             assert holders(await create(front), {"a": workers["a"]}) == ["a"]
         (model,) = (await front.models.ListModels(model_rpc.ListModelsRequest())).models
@@ -295,6 +308,62 @@ async def test_a_front_that_is_behind_does_not_accept_what_another_has_placed(
         other = dataclasses.replace(submission, fingerprint="another")
         with pytest.raises(RequestConflictError):
             await old.submit(other, await behind.front.places.of(other))
+
+
+async def test_keys_and_the_report_are_of_all(
+    start: Any,
+    workers: Any,
+    servers: Any,
+    addresses: Any,
+    tmp_path: Path,
+    refused: Any,
+    capsys: Any,
+    monkeypatch: Any,
+) -> None:
+    peppers = tmp_path / "peppers"
+    peppers.write_text(new_line("p1"), "utf-8")
+    two, three = {"a": "settled", "b": "settled"}, {"a": "draining", "b": "settled", "c": "new"}
+    monkeypatch.setenv("MIAO_API_KEY_PEPPER", str(peppers))
+
+    async def run(main: Any, states: dict[str, str], *argv: str) -> tuple[int, str]:
+        words = [*argv, "--redis-url", addresses(**states)]
+        status = await asyncio.get_running_loop().run_in_executor(None, main, words)
+        return status, capsys.readouterr().out.strip()
+
+    _, key = await run(keys_cli.main, two, "create", "--tenant", "ann")
+    _, other = await run(keys_cli.main, two, "create", "--tenant", "bob")
+    assert (await run(keys_cli.main, three, "sync")) == (0, "2 keys")
+    assert all(worker.redis.scard(keys.API_KEYS) == 2 for worker in workers.values())
+    settings = {"api_key_pepper": str(peppers), "api_key_cache_seconds": 0.0}
+    async with start({"b": "settled", "c": "settled"}, **settings) as front:
+        list_models = partial(front.models.ListModels, model_rpc.ListModelsRequest())
+        await list_models(metadata=[("authorization", f"Bearer {key}")])
+        await run(keys_cli.main, {"c": "settled"}, "revoke", key)  # as b was down meanwhile
+        barred = list_models(metadata=[("authorization", f"Bearer {key}")])
+        assert (await refused(barred)).reason == "BAD_CREDENTIALS"
+        await list_models(metadata=[("authorization", f"Bearer {other}")])
+    async with start(two) as front:
+        here, there = ids_on("a", addresses, 3), ids_on("b", addresses, 2)
+        for name in (*here, *there):
+            await create(front, name)
+        await workers["a"].answer("hi")
+    status, said = await run(shards_cli.main, three, "--json")
+    reports = {report["name"]: report for report in json.loads(said)}
+    assert status == 0
+    assert (reports["a"]["waiting"], reports["a"]["running"], reports["a"]["kept"]) == (2, 0, 3)
+    assert (reports["b"]["waiting"], reports["c"]["waiting"]) == (2, 0)
+    assert [report["workers"] for report in reports.values()] == [1, 1, 1]
+    assert "keep it: callers may ask" in (await run(shards_cli.main, three))[1]
+    workers["a"].redis.flushall()
+    assert "empty" in (await run(shards_cli.main, three))[1].splitlines()[1]
+    servers["b"].kill()
+    try:
+        status, said = await run(shards_cli.main, three)
+        assert (status, said.splitlines()[2].split()[:3]) == (1, ["b", "settled", "no"])
+        status, _ = await run(keys_cli.main, three, "revoke", other)
+        assert status == 1  # one has not heard of it
+    finally:
+        servers["b"].start()
 
 
 async def test_a_tenant_with_limits_has_one_place_where_they_are_exact(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import grpc
@@ -83,6 +84,31 @@ def lost(code: grpc.StatusCode = grpc.StatusCode.DATA_LOSS, reason: str = "") ->
     packed = Packed()
     packed.Pack(error_details_pb2.ErrorInfo(reason=reason))
     return Failure(code, "lost", status_pb2.Status(details=[packed]))
+
+
+ELSEWHERE = lost(grpc.StatusCode.UNAVAILABLE, "SHARD_UNAVAILABLE")
+
+
+def test_an_id_of_our_own_is_exchanged_where_its_part_of_the_queue_is_down() -> None:
+    state = generate_state()
+    assert state.submission is not None
+    state.submission = dataclasses.replace(state.submission, draws_id=True)
+    first: Any = state.next_call().request
+    assert state.failed(ELSEWHERE) == 0.0
+    second: Any = state.next_call().request
+    assert second.request_id != first.request_id
+    assert second.spec == first.spec
+    state.failed(BROKEN)  # from here on it may be known
+    with pytest.raises(errors.UnavailableError):
+        state.failed(ELSEWHERE)
+
+
+def test_an_id_of_the_callers_is_kept() -> None:
+    state = generate_state()
+    assert state.submission is not None
+    state.submission = dataclasses.replace(state.submission, draws_id=False)
+    with pytest.raises(errors.UnavailableError):
+        state.failed(ELSEWHERE)
 
 
 FORGOTTEN = [lost(grpc.StatusCode.NOT_FOUND, "GENERATION_NOT_FOUND"), lost(reason="JOURNAL_LOST")]
