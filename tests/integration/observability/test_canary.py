@@ -109,8 +109,8 @@ def test_what_callers_say_and_show_is_told_nowhere(
     secrets = [CANARY, CANARY[:13], KEY, KEY[8:], "".join(said)[:12], "token_ids"]
     secrets += [text[:8] for text in texts if len(text) >= 8]
     assert SAID in texts
-    pieces = [event.tokens.text.strip() for events in ended for event in events]
-    assert set(SAID_WORDS) <= set(pieces)
+    pieces = [event.tokens.text for events in ended for event in events]
+    assert all(any(word in piece for piece in pieces) for word in SAID_WORDS)
     secrets += SAID_WORDS
     outputs = [[i for event in events for i in event.tokens.token_ids] for events in ended]
     assert any(outputs)
