@@ -56,20 +56,30 @@ class SentinelFleet:
         """The port of what the first sentinel takes for the primary."""
         return int(self._watched(self._sentinels[0])["port"])
 
-    def kill_primary(self) -> int:
-        """Kill it, and wait until the other has taken its place; the dead one's port."""
+    def kill(self) -> int:
+        """Kill the primary; its port."""
         dead = self.primary()
         self.processes[dead].kill()
         self.processes[dead].wait()
-        self.await_failover(dead)
         return dead
+
+    @contextmanager
+    def lagging(self) -> Iterator[None]:
+        """What the primary is told meanwhile, the replica does not get."""
+        primary = self.primary()
+        (replica,) = (port for port in self.ports if port != primary)
+        self.processes[replica].send_signal(signal.SIGSTOP)
+        # What is on its way to it is lost with the connection.
+        with Redis(port=primary) as client:
+            client.client_kill_filter(_type="replica")
+        try:
+            yield
+        finally:
+            self.processes[replica].send_signal(signal.SIGCONT)
 
     def await_failover(self, before: int) -> None:
         self._until(lambda: self.primary() != before)
         self._until(lambda: self.info(self.primary())["role"] == "master")
-
-    def send(self, port: int, number: signal.Signals) -> None:
-        self.processes[port].send_signal(number)
 
     def stop(self) -> None:
         for process in self.processes.values():
