@@ -152,3 +152,14 @@ def test_what_cannot_be_divided_is_refused(config, word) -> None:
     with pytest.raises(ModelLoadError, match="tensor_parallel_size 2") as refused:
         take_share(model, "a/model", Group(0, 2, ""))
     assert word in str(refused.value)
+
+
+def test_a_plan_may_cut_the_embedding_too() -> None:
+    """As plans of transformers 5.17 do, some of them."""
+    config = LlamaConfig(**_COMMON, tie_word_embeddings=True)
+    config.base_model_tp_plan = {**config.base_model_tp_plan, "embed_tokens": "embedding_rowwise"}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    take_share(model, "a/model", Group(0, 2, ""))
+    assert len(model.get_input_embeddings().inner.weight) == 32
+    assert model.get_output_embeddings().linear.weight is model.get_input_embeddings().inner.weight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from miao_worker import up
+from miao_worker import cli, up
 from miao_worker.stack import StackSettings
 
 
@@ -27,3 +27,15 @@ def test_without_a_model_it_is_the_environments_or_the_bundled_one(
     monkeypatch.delenv("MIAO_MODEL")
     assert list(settings().worker_options) == []
     assert list(settings().more_workers) == []
+
+
+def test_the_ranks_of_a_model_are_the_workers_affair() -> None:
+    assert list(settings("--model", "a", "--tensor-parallel-size", "2").worker_options) == [
+        "--model",
+        "a",
+        "--tensor-parallel-size",
+        "2",
+    ]
+    options = ["--model", "a", "--tensor-parallel-size", "2"]
+    assert cli._settings(cli._parser().parse_args(options)).engine.tensor_parallel_size == 2
+    assert cli._settings(cli._parser().parse_args([])).engine.tensor_parallel_size == 1

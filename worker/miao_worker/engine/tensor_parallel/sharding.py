@@ -27,6 +27,7 @@ from miao_worker.engine.tensor_parallel.layers import (
 )
 
 _WHOLE = {"replicated_with_grad_allreduce", "replicate"}
+_EMBEDDINGS = {"embedding_rowwise", "embedding_colwise"}  # cut with the head, whatever they say
 _GATHERED = {"colwise_gather_output", "colwise_rep"}
 _SPLIT = {"rowwise_split_input", "rowwise_rep"}
 _LINEAR = {"colwise", "rowwise", *_GATHERED, *_SPLIT}
@@ -67,7 +68,8 @@ def _styles(plan: Mapping[str, str], path: str, owner: nn.Module) -> Styles:
     prefix = ".".join("*" if part.isdigit() else part for part in path.split("."))
     named = [*owner.named_children(), *owner.named_parameters(recurse=False)]
     found = {name: plan.get(f"{prefix}.{name}") for name, _ in named}
-    return {name: style for name, style in found.items() if style and style not in _WHOLE}
+    left = _WHOLE | _EMBEDDINGS
+    return {name: style for name, style in found.items() if style and style not in left}
 
 
 def _share_vocabulary(model: PreTrainedModel, group: Group) -> None:
