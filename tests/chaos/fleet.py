@@ -68,7 +68,7 @@ class Fleet:
                 zip(self.targets, settings.front_hosts, strict=True)
             )
         ]
-        self._num_workers_made = 0
+        self.workers_made: list[Process] = []
         self.workers = [self.make_worker() for _ in range(settings.num_workers)]
         self._replaced: list[Process] = []
 
@@ -99,13 +99,12 @@ class Fleet:
     def make_worker(self, host: Host | None = None) -> Process:
         """Another worker, not started and in no slot; on this host, or the next one's turn."""
         hosts = self._settings.worker_hosts
-        host = host or hosts[self._num_workers_made % len(hosts)]
-        name = f"worker-{self._num_workers_made}"
-        kind = _SPECULATION if self._num_workers_made % 2 else ()
-        self._num_workers_made += 1
+        number = len(self.workers_made)
+        host = host or hosts[number % len(hosts)]
+        kind = _SPECULATION if number % 2 else ()
         command = [*_module("miao_worker"), "--redis-url", self.redis_url]
-        return self._settings.worker_kind(
-            name,
+        worker = self._settings.worker_kind(
+            f"worker-{number}",
             [
                 *(*command, *_WORKER_OPTIONS, *kind),
                 *("--max-sequences", str(self._settings.max_sequences)),
@@ -116,6 +115,8 @@ class Fleet:
             {"HF_HUB_OFFLINE": "1"},
             host,
         )
+        self.workers_made.append(worker)
+        return worker
 
     def replace_worker(self, slot: int, worker: Process) -> Process:
         """Put a worker into a slot; returns the one that stood there."""

@@ -31,9 +31,9 @@ def main() -> int:
         num_specs=arguments.specs,
         say=partial(print, flush=True),
     )
-    outcome = asyncio.run(driver.run(settings))
+    outcome, takeovers = asyncio.run(driver.run(settings))
     print(f"\n{outcome.report}\n\ntakeovers by version, from and to:")
-    for (one, other), count in sorted(driver.takeovers(folder).items()):
+    for (one, other), count in sorted(takeovers.items()):
         print(f"  {one:8} -> {other:8} {count}")
     if outcome.violations:
         print(f"\nlogs are kept in {folder}")

@@ -9,6 +9,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 CONTRACT = FOLDER / "baseline.binpb"
 REDIS = FOLDER / "baseline.json.gz"
+SEALED = FOLDER / "baseline-sealed.json.gz"
+KEYS = FOLDER / "keys"  # of the sealed one: for signatures, and for encryption
 _FILE = FOLDER / "baseline.toml"
 
 

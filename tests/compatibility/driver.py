@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..chaos import driver
 from ..chaos.driver import ChaosSettings, Outcome
 from ..chaos.fleet import Fleet, FleetSettings
-from ..chaos.process import HERE
+from ..chaos.process import HERE, Process
 from ..chaos.schedule import Kind
 from .checkout import Checkout
 
@@ -42,15 +42,20 @@ class MixedSettings:
     say: Callable[[str], None] = print
 
 
-async def run(settings: MixedSettings) -> Outcome:
-    """Run both versions side by side, and judge. Raises LookupError without the other's code."""
+async def run(settings: MixedSettings) -> tuple[Outcome, Counter[tuple[str, str]]]:
+    """Run both versions side by side, and judge. Raises LookupError without the other's code.
+
+    With it comes how often a worker of one version went on where one of another had been.
+    """
     other = Checkout(settings.previous, settings.folder / "previous")
+    fleets: list[Fleet] = []
 
     def make_fleet(fleet: FleetSettings) -> Fleet:
         hosts = (HERE, other)
-        return Fleet(dataclasses.replace(fleet, front_hosts=hosts, worker_hosts=hosts))
+        fleets.append(Fleet(dataclasses.replace(fleet, front_hosts=hosts, worker_hosts=hosts)))
+        return fleets[-1]
 
-    return await driver.run(
+    outcome = await driver.run(
         ChaosSettings(
             seed=settings.seed,
             seconds=settings.seconds,
@@ -64,14 +69,16 @@ async def run(settings: MixedSettings) -> Outcome:
             say=settings.say,
         )
     )
+    return outcome, _takeovers(fleets[-1].workers_made)
 
 
-def takeovers(folder: Path) -> Counter[tuple[str, str]]:
-    """How often a worker of one version went on where one of another had been, by their logs."""
+def _takeovers(workers: Iterable[Process]) -> Counter[tuple[str, str]]:
+    """From which version to which, by the workers' logs."""
     attempts: defaultdict[str, dict[int, str]] = defaultdict(dict)
-    for log in folder.glob("worker-*.log"):
-        version = "previous" if int(log.stem.removeprefix("worker-")) % 2 else "this"
-        for line in log.read_text("utf-8", "replace").splitlines():
+    for worker in workers:
+        version = "this" if worker.host is HERE else "previous"
+        text = worker.log.read_text("utf-8", "replace") if worker.log.exists() else ""
+        for line in text.splitlines():
             if line.startswith("{") and '"event": "claimed"' in line:
                 said = json.loads(line)
                 attempts[said["generation"]][said["attempt"]] = version

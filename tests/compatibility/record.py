@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from . import baseline
 from .baseline import Baseline
 from .checkout import ROOT, Checkout
 from .recording import Recording, snapshot
-from .specs import SPECS, State, begin, create
+from .specs import PROTECTION, SPECS, State, begin, create
 
 
 async def record(commit: str, folder: Path) -> Recording:
@@ -91,11 +92,15 @@ def main() -> None:
     ).stdout.strip()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recording = asyncio.run(record(whole, folder))
-        write_contract(folder / "previous")
-    recording.write(baseline.REDIS)
+        for place in (baseline.REDIS, baseline.SEALED):
+            if place == baseline.SEALED:
+                os.environ |= PROTECTION
+            (folder / place.stem).mkdir()
+            recording = asyncio.run(record(whole, folder / place.stem))
+            recording.write(place)
+            print(recording.summary())
+        write_contract(folder / baseline.REDIS.stem / "previous")
     baseline.write(Baseline(arguments.version, whole))
-    print(recording.summary())
 
 
 if __name__ == "__main__":

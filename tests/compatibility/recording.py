@@ -48,6 +48,8 @@ def snapshot(redis: Any, said: Mapping[str, list[int]], states: Mapping[str, str
     keys = []
     for key in sorted(redis.scan_iter(count=1000)):
         kind = redis.type(key).decode()
+        if kind == "none":
+            continue  # it was over just now
         keys.append([_text(key), kind, _value(redis, key, kind), redis.pttl(key)])
     return Recording(_now_ms(redis), keys, said, states)
 

@@ -8,6 +8,14 @@ from enum import StrEnum
 from miao_client import AsyncClient, Choices, GenerateOptions, JsonSchema
 from miao_client.prompts import Prompt
 
+from . import baseline
+
+# What programs are told for the recording that is signed and encrypted.
+PROTECTION = {
+    "MIAO_SIGNING_KEYS": str(baseline.KEYS),
+    "MIAO_ENCRYPTION_KEYS": str(baseline.KEYS),
+    "MIAO_ENCRYPTION": "require",
+}
 _MOST_SECONDS = 60.0
 _NUM_TOKENS = 20
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections import Counter
@@ -24,16 +25,21 @@ from ..chaos.process import HERE, ForkedProcess, Host, Process
 from . import baseline
 from .checkout import Checkout
 from .recording import Recording, restore
-from .specs import SPECS, State, begin
+from .specs import PROTECTION, SPECS, State, begin
 
 MODEL = "miao-tiny"
 WORKER = ("--device", "cpu", "--dtype", "float32", "--num-threads", "1", "--cache-gib", "0.05")
 NAMES = [(name, state) for name in SPECS for state in State]
 
 
-@pytest.fixture
-def recording(redis_url: str) -> Recording:
-    recording = Recording.read(baseline.REDIS)
+@pytest.fixture(params=[baseline.REDIS, baseline.SEALED], ids=["plain", "sealed"])
+def recording(
+    request: pytest.FixtureRequest, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Recording:
+    recording = Recording.read(request.param)
+    if request.param == baseline.SEALED:
+        for name, value in PROTECTION.items():
+            monkeypatch.setenv(name, value)
     with Redis.from_url(redis_url) as redis:
         restore(redis, recording)
     return recording
@@ -41,7 +47,14 @@ def recording(redis_url: str) -> Recording:
 
 @asynccontextmanager
 async def running_client(redis_url: str) -> AsyncIterator[AsyncClient]:
-    settings = ServiceSettings(redis_url=redis_url, queue_without_worker=True)
+    signing, sealing, encryption = (os.environ.get(name, "") for name in PROTECTION)
+    settings = ServiceSettings(
+        redis_url=redis_url,
+        queue_without_worker=True,
+        signing_keys=signing,
+        encryption_keys=sealing,
+        **({"encryption": encryption} if encryption else {}),
+    )
     async with (
         running_front(settings) as (_, port),
         AsyncClient(f"127.0.0.1:{port}", wait_when_busy=60) as client,
