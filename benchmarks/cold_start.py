@@ -21,7 +21,7 @@ from typing import Any
 
 import processes
 from machine import describe_machine
-from workloads import VOCABULARY, call_all
+from workloads import VOCABULARY, Callers
 
 from miao_client import Client
 from miao_worker.stack import Stack, StackSettings
@@ -65,9 +65,10 @@ def _start_once() -> tuple[dict[str, float], dict[str, Any]]:
             seconds["first_token"] = time.monotonic() - began - seconds["all_up"]
             for _ in stream:
                 pass
-            at_rest = processes.memory_mib()
-            source = random.Random(0)
-            call_all(client, [source.choices(VOCABULARY, k=128) for _ in range(8)], 128)
+        at_rest = processes.memory_mib()
+        source = random.Random(0)
+        with Callers(stack.address) as callers:
+            callers.call_all([source.choices(VOCABULARY, k=128) for _ in range(8)], 128)
             after = processes.memory_mib()
     finally:
         stack.stop()

@@ -26,9 +26,7 @@ from typing import Any
 import processes
 from fleet import Fleet
 from machine import describe_machine
-from workloads import VOCABULARY, call_all
-
-from miao_client import Client
+from workloads import VOCABULARY, Callers
 
 SHORT, LONG = 16, 216
 IDLE_SECONDS = 3.0
@@ -42,12 +40,12 @@ def main() -> None:
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    with paced_service(options.pace_ms) as client:
-        call_all(client, _prompts(2, "warm"), 50)
+    with paced_service(options.pace_ms) as callers:
+        callers.call_all(_prompts(2, "warm"), 50)
         idle = _idle_cores()
         rounded = {part: round(share, 4) for part, share in idle.items()}
         print("idle, share of a core:", json.dumps(rounded), flush=True)
-        rows = [_measure(client, callers, options.reps, idle) for callers in options.callers]
+        rows = [_measure(callers, count, options.reps, idle) for count in options.callers]
     if options.output:
         result = {"machine": describe_machine(), "pace_ms": options.pace_ms, "rows": rows}
         result["idle_cores"] = rounded
@@ -55,7 +53,7 @@ def main() -> None:
 
 
 @contextmanager
-def paced_service(pace_ms: float) -> Iterator[Client]:
+def paced_service(pace_ms: float) -> Iterator[Callers]:
     """A fleet of one front and one worker, which computes nothing."""
     os.environ["MIAO_PACE_MS"] = str(pace_ms)
     with tempfile.TemporaryDirectory() as folder:
@@ -63,8 +61,8 @@ def paced_service(pace_ms: float) -> Iterator[Client]:
         fleet = Fleet(Path(folder), 1, 1, ["--cache-gib", "0.05"], program)
         fleet.start()
         try:
-            with Client(fleet.targets[0]) as client:
-                yield client
+            with Callers(fleet.targets[0]) as callers:
+                yield callers
         finally:
             fleet.stop()
 
@@ -77,10 +75,10 @@ def _idle_cores() -> dict[str, float]:
     return {part: (after[part] - before[part]) / IDLE_SECONDS for part in after}
 
 
-def _measure(client: Client, callers: int, reps: int, idle: dict[str, float]) -> dict[str, Any]:
-    runs = [_costs(client, callers, f"{callers}/{rep}", idle) for rep in range(reps)]
+def _measure(callers: Callers, count: int, reps: int, idle: dict[str, float]) -> dict[str, Any]:
+    runs = [_costs(callers, count, f"{count}/{rep}", idle) for rep in range(reps)]
     row = {
-        "callers": callers,
+        "callers": count,
         "tokens_per_second": round(statistics.median(rate for rate, _ in runs)),
         "cpu_us_per_token": {
             part: round(statistics.median(costs[part] for _, costs in runs), 1)
@@ -92,24 +90,24 @@ def _measure(client: Client, callers: int, reps: int, idle: dict[str, float]) ->
 
 
 def _costs(
-    client: Client, callers: int, key: str, idle: dict[str, float]
+    callers: Callers, count: int, key: str, idle: dict[str, float]
 ) -> tuple[float, dict[str, float]]:
     """Tokens a second, and microseconds of CPU by token.
 
     A short output for the same number of prompts is taken off: it is what a generation
     costs.
     """
-    short, _ = _run(client, callers, SHORT, f"short/{key}", idle)
-    long, seconds = _run(client, callers, LONG, f"long/{key}", idle)
-    count = callers * (LONG - SHORT)
-    return callers * LONG / seconds, {p: 1e6 * (long[p] - short[p]) / count for p in long}
+    short, _ = _run(callers, count, SHORT, f"short/{key}", idle)
+    long, seconds = _run(callers, count, LONG, f"long/{key}", idle)
+    tokens = count * (LONG - SHORT)
+    return count * LONG / seconds, {p: 1e6 * (long[p] - short[p]) / tokens for p in long}
 
 
 def _run(
-    client: Client, callers: int, new_tokens: int, key: str, idle: dict[str, float]
+    callers: Callers, count: int, new_tokens: int, key: str, idle: dict[str, float]
 ) -> tuple[dict[str, float], float]:
     before, began = processes.cpu_seconds(), time.perf_counter()
-    call_all(client, _prompts(callers, key), new_tokens)
+    callers.call_all(_prompts(count, key), new_tokens)
     seconds = time.perf_counter() - began
     after = processes.cpu_seconds()
     return {p: after[p] - before[p] - idle[p] * seconds for p in after}, seconds

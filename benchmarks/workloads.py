@@ -15,12 +15,12 @@ of its own, so that only `prefix` finds anything in the prefix cache.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ import torch
 from machine import describe_machine
 from models import ensure_model
 
-from miao_client import Client, Timings
+from miao_client import AsyncClient, Timings
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.engine import Engine
 from miao_worker.engine.types import SamplingParams, SequenceRequest
@@ -132,29 +132,52 @@ def service(model: str | None, quantize: str | None = None) -> Iterator[Runner]:
     stack = Stack(StackSettings("127.0.0.1:0", options), lambda *_: None)
     stack.start()
     try:
-        with Client(stack.address) as client:
-            yield lambda prompts, new_tokens: call_all(client, prompts, new_tokens)
+        with Callers(stack.address) as callers:
+            yield callers.call_all
     finally:
         stack.stop()
 
 
-def call_all(client: Client, prompts: list[list[int]], new_tokens: int) -> Run:
+class Callers:
+    """Many callers at once: the SDK's asynchronous client, in one thread."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def __enter__(self) -> Callers:
+        self._loop = asyncio.Runner()
+        self._client = self._loop.run(_connect(self._address))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.run(self._client.close())
+        self._loop.close()
+
+    def call_all(self, prompts: list[list[int]], new_tokens: int) -> Run:
+        """One call for each prompt, all begun at once."""
+        return self._loop.run(_call_all(self._client, prompts, new_tokens))
+
+
+async def _connect(address: str) -> AsyncClient:
+    return AsyncClient(address)  # belongs to the loop it is made in
+
+
+async def _call_all(client: AsyncClient, prompts: list[list[int]], new_tokens: int) -> Run:
     started = time.perf_counter()
 
-    def call(prompt: list[int]) -> tuple[float, float, int, Timings]:
+    async def call(prompt: list[int]) -> tuple[float, float, int, Timings]:
         stream = client.generate(prompt, max_tokens=new_tokens, temperature=0, ignore_eos=True)
         first = last = 0.0
         count = 0
-        for chunk in stream:
+        async for chunk in stream:
             last = time.perf_counter()
             first = first or last
             count += len(chunk.token_ids)
-        timings = stream.result().timings
+        timings = (await stream.result()).timings
         assert timings is not None
         return first, last, count, timings
 
-    with ThreadPoolExecutor(len(prompts)) as pool:
-        results = list(pool.map(call, prompts))
+    results = await asyncio.gather(*map(call, prompts))
     total = time.perf_counter() - started
     assert all(count == new_tokens for _, _, count, _ in results)
     return Run(
