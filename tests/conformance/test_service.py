@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from miao_client import (
     Client,
+    ExplainMethod,
     FinishReason,
     GenerationCancelledError,
     GenerationFailedError,
@@ -142,6 +143,18 @@ def test_a_form_is_followed(client: Client) -> None:
 def test_what_a_model_is_not_for_is_refused_at_the_front(client: Client) -> None:
     with pytest.raises(InvalidRequestError, match="tiny"):
         client.embed(["a"])
+
+
+def test_an_answer_is_explained_in_the_ways_that_the_engines_have(
+    request: pytest.FixtureRequest, client: Client
+) -> None:
+    explanation = client.explain("the quick brown fox", max_tokens=2)
+    assert explanation.method is ExplainMethod.LEAVE_ONE_OUT
+    assert len(explanation.attributions) == 2
+    assert any(explanation.attributions[0].scores)
+    if "vllm-vllm" in request.node.name:
+        with pytest.raises(InvalidRequestError, match="method"):
+            client.explain("the quick", max_tokens=2, method=ExplainMethod.GRADIENT_X_INPUT)
 
 
 def test_a_cancel_ends_it_soon_and_makes_room(client: Client) -> None:
