@@ -22,6 +22,7 @@ from miao_queue.vault import Encryption, UnreadableError
 OLD, BOTH = KeyRing({"k1": b"1" * 32}), KeyRing({"k2": b"2" * 32, "k1": b"1" * 32})
 PROMPT = list(range(70, 90))
 CANARY = "canary in the coal mine"
+FINGERPRINT = "f" * 32
 
 
 def guarded(ring: KeyRing, encryption: Encryption = Encryption.REQUIRE) -> Protection:
@@ -41,7 +42,7 @@ async def submit(url: str, protection: Protection, request_id: str = "r", **chan
         model="m",
         job=Job(prompt_token_ids=PROMPT, max_tokens=5, stop=[CANARY]),
         accepted=pb.Accepted(num_prompt_tokens=len(PROMPT)),
-        fingerprint=changes.pop("fingerprint", "f" * 32),
+        fingerprint=changes.pop("fingerprint", FINGERPRINT),
         timeout_ms=60_000,
         queue_timeout_ms=60_000,
         retention_seconds=60,
@@ -81,7 +82,8 @@ def entry(first: int, last: int) -> Entry:
 def finish(store: ClaimStore, taken: Claim, tokens: int) -> WriteCode:
     finished = pb.Finished(reason=pb.FINISH_REASON_STOP, stop=CANARY)
     event = events.finished(tokens, 1, finished)
-    return store.finish(taken, tokens, event, finished.SerializeToString(), 60).code
+    usage = records.usage_text(finished, has_run=True)
+    return store.finish(taken, tokens, event, finished.SerializeToString(), 60, usage).code
 
 
 def everything(redis: Any) -> bytes:
@@ -112,6 +114,7 @@ async def test_a_sealed_generation_goes_its_way_and_nothing_of_it_lies_open(
     protection = guarded(OLD)
     submitted = await submit(redis_url, protection)
     prompt = Job(prompt_token_ids=PROMPT).SerializeToString()
+    assert FINGERPRINT.encode() not in everything(redis)  # or prompts could be tried on it
     store = claims(redis, protection)
     taken = store.claim([QueueSource("m:normal", "m")], "o")
     assert isinstance(taken, Claim)
@@ -142,6 +145,7 @@ async def test_without_keys_the_same_search_finds_it(redis: Any, redis_url: str)
     await submit(redis_url, UNPROTECTED)
     assert CANARY.encode() in everything(redis)
     assert Job(prompt_token_ids=PROMPT).SerializeToString() in everything(redis)
+    assert FINGERPRINT.encode() in everything(redis)
 
 
 async def test_entries_that_somebody_swaps_do_not_open(redis: Any, redis_url: str) -> None:

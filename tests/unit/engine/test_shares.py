@@ -234,3 +234,15 @@ def test_a_full_batch_takes_in_who_has_less() -> None:
     assert barred([("a", 1.0)] * 2 + [("b", 1.0)] * 2, 4) == ["a", "b"]  # c may come
     assert barred([("a", 1.0), ("b", 1.0)], 2) is None  # each has what it needs
     assert barred(full * 2, 4) is None
+
+
+def test_blocks_are_found_within_their_scope_alone() -> None:
+    blocks = BlockManager(100, 4, prefix_cache=True)
+    found = []
+    for number, scope in enumerate([b"", b"one", b"one", b"two", b""]):
+        sequence = Sequence(str(number), SamplingParams(9, 0), list(range(10)), 10)
+        sequence.cache_scope = scope
+        assert blocks.admit(sequence)
+        found.append(sequence.num_computed_tokens)
+        blocks.publish(sequence, 8)
+    assert found == [0, 0, 8, 0, 8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -233,3 +234,13 @@ def test_a_scored_prompt_comes_in_pieces_and_goes_on_where_it_was(cut: int, bord
         other.advance([(other.answers[0], rest)], now_ms=5)
     assert said(other.entries) == said(one.entries)
     assert other.end == one.end
+
+
+def test_the_engine_is_told_whose_it_is_and_who_may_find_its_blocks() -> None:
+    mine = claim(cache_scope=b"scope of t")
+    mine = replace(mine, record=replace(mine.record, tenant="t", weight=2.5))
+    subject = Execution(mine, TOKENIZER, str, "an-adapter")
+    for answer in subject.answers:
+        request = subject.request(answer)
+        assert (request.tenant, request.weight) == ("t", 2.5)
+        assert (request.cache_scope, request.adapter) == (b"scope of t", "an-adapter")

@@ -50,11 +50,14 @@ def test_the_engine_is_asked_for_all_of_it() -> None:
         PROMPT, method=WHOLE, steps=9, max_tokens=4, stop_token_ids=[1], num_candidates=2,
         positions=[0, 2], whole_output=True,
     )  # fmt: skip
+    subject.claim.job.cache_scope = b"a tenant's"
     request = subject.request(subject.answers[0])
     assert request.token_ids == tuple(PROMPT)
     assert request.places == tuple(range(len(PROMPT)))
     assert (request.method, request.steps) == (Method.INTEGRATED_GRADIENTS, 9)
-    assert request.target == OutputTarget((), 4, frozenset({1}), 2, (0, 2), True, "an-adapter")
+    assert request.target == OutputTarget(
+        (), 4, frozenset({1}), 2, (0, 2), True, "an-adapter", b"a tenant's"
+    )
 
 
 def test_a_label_is_asked_of_what_is_text() -> None:
