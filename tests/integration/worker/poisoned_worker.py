@@ -14,6 +14,7 @@ POISON = 77  # a prompt that holds this token kills the engine in its second ste
 def run_poisoned(connection: Connection[Any, Any], *arguments: Any) -> None:
     """As `engine_host.run`, with an engine that may be poisoned."""
     from miao_worker.engine import engine, types
+    from miao_worker.engine.tensor_parallel import loading
 
     class PoisonedEngine(engine.Engine):
         num_poisoned_steps = 0
@@ -29,7 +30,7 @@ def run_poisoned(connection: Connection[Any, Any], *arguments: Any) -> None:
                 os._exit(9)
             return super().step()
 
-    engine.Engine = PoisonedEngine  # type: ignore[misc]
+    loading.Engine = PoisonedEngine  # type: ignore[misc]
     run_engine(connection, *arguments)
 
 

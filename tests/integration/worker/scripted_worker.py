@@ -12,6 +12,7 @@ from miao_worker import cli, engine_host
 def run_scripted(connection: Connection[Any, Any], *arguments: Any) -> None:
     """As `engine_host.run`, with an engine whose tokens are replaced by those of the prompt."""
     from miao_worker.engine import engine, types
+    from miao_worker.engine.tensor_parallel import loading
 
     class ScriptedEngine(engine.Engine):
         def add(self, request: types.SequenceRequest) -> None:
@@ -31,7 +32,7 @@ def run_scripted(connection: Connection[Any, Any], *arguments: Any) -> None:
                 output, token_ids=tuple(next(script) for _ in output.token_ids)
             )
 
-    engine.Engine = ScriptedEngine  # type: ignore[misc]
+    loading.Engine = ScriptedEngine  # type: ignore[misc]
     run_engine(connection, *arguments)
 
 
