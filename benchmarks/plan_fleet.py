@@ -33,6 +33,7 @@ from miao_client.plan.step_time import StepTime, StepWork
 STEP = {"base": 0.03, "row": 0.0005, "hinges": [[16, 0.00015]], "chunk": 0.001}
 LIMITS = Limits(max_sequences=12, max_batch_tokens=2048)
 WORKERS = 4
+MOST_TOKENS = 1000  # the bundled model, whose card the workers show, takes 1,024
 PROGRAM = Path(__file__).with_name("timed_worker.py")
 
 
@@ -93,7 +94,7 @@ def _compare(
     killed_at: float | None,
 ) -> dict[str, Any]:
     seed = options.seed + (killed_at is not None)
-    arrivals = validation.draw_arrivals(options.rate, options.seconds, seed)
+    arrivals = validation.draw_arrivals(options.rate, options.seconds, seed, MOST_TOKENS)
     trace = validation.write_trace(folder / f"trace-{seed}.jsonl", arrivals)
     killer = Killer(fleet, killed_at)
     killer.start()

@@ -125,13 +125,14 @@ def _compare(
     return row
 
 
-def draw_arrivals(rate: float, seconds: float, seed: int) -> Lengths:
-    """A Poisson process, with lengths."""
+def draw_arrivals(rate: float, seconds: float, seed: int, most_tokens: int = 2048) -> Lengths:
+    """A Poisson process, with lengths; a prompt and its answer have `most_tokens` together."""
     random, drawn = seeded(seed, rate), Random(seed)
     draw, arrivals, at = pairs_of(lengths("", PROMPTS), lengths("", ANSWERS)), [], 0.0
     while (at := at + random.expovariate(rate)) < seconds:
         prompt, answer = draw(drawn)
-        arrivals.append((round(at, 4), min(prompt, 1024), min(answer, 512)))
+        answer = min(answer, 512)
+        arrivals.append((round(at, 4), min(prompt, 1024, most_tokens - answer), answer))
     return arrivals
 
 
