@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -275,9 +275,9 @@ class BatchWorker(BaseWorker):
             self._shared.metrics.note_reaped()
             self._books.later(self._books.reaped, self._keeper.reaped.pop())
 
-    def _on_ended(self, execution: AnyAttempt) -> None:
+    def _on_ended(self, executions: Sequence[AnyAttempt]) -> None:
         """Called by the runner: there is room, and RQ has something to learn."""
-        self._ended.append(execution)
+        self._ended.extend(executions)
         if self._turns is not None:
             self._turns.note_room()
         self._wake()

@@ -37,6 +37,7 @@ from miao_worker.vllm_engine.options import add_engine_option, add_options, vllm
 _log = logging.getLogger(__name__)
 
 _GIB = 1 << 30
+_SWITCH_SECONDS = 0.001  # that the thread which writes tokens waits for one that keeps books
 _WAIT_SECONDS = 30.0  # for a Redis that starts, or loads its file
 
 
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> int:
     """Run a worker until it is told to stop; returns the exit status."""
     arguments = _parser().parse_args(argv)
     logs.configure(LogSettings(arguments.log_format, arguments.log_level))
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         return _work(_settings(arguments))
     except (RedisUrlError, ValueError) as error:  # so are MetricsListenError and TracesError

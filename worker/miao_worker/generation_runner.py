@@ -67,8 +67,8 @@ class _Ending:
 class GenerationRunner:
     """Runs claimed generations on an engine until each has its terminal event.
 
-    `on_ended` is called for each that ended here or was lost to another worker,
-    from the runner's thread; it must not block.
+    `on_ended` is told of those that ended here or were lost to another worker, when what a step
+    ended is written; from the runner's thread, so it must not block.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class GenerationRunner:
         settings: WorkerSettings,
         served: ServedModels,
         metrics: WorkerMetrics,
-        on_ended: Callable[[AnyAttempt], None],
+        on_ended: Callable[[Sequence[AnyAttempt]], None],
     ) -> None:
         """`batch`: makes that in which they run, which tells of crashes."""
         self._batch = batch(self._note_crashes)
@@ -94,6 +94,7 @@ class GenerationRunner:
         self._on_ended = on_ended
         self.pace = Pace()
         self._running: dict[str, AnyAttempt] = {}  # by owner
+        self._gone: list[AnyAttempt] = []  # of which `on_ended` is to be told
         self._endings: deque[_Ending] = deque()  # the oldest first
         self._inbox: deque[Callable[[], None]] = deque()  # what other threads ask of this one
         self._stopping = threading.Event()
@@ -181,6 +182,8 @@ class GenerationRunner:
                     self._tend()
                 except EngineDiedError:
                     restart(self._batch, self._metrics)
+                self._tell_of_ends()
+        self._tell_of_ends()
         for execution in self._running.values():
             execution.trace.note_lost(self._clock.now_ms(), "given back")
 
@@ -271,6 +274,12 @@ class GenerationRunner:
             if execution.end is not None:
                 self._finish(execution)
 
+    def _tell_of_ends(self) -> None:
+        """What follows from an end takes a while, and must not keep callers from theirs."""
+        gone, self._gone = self._gone, []
+        if gone:
+            self._on_ended(gone)
+
     def _attempt(self, claim: Claim) -> AnyAttempt:
         if claim.job.HasField("understanding"):
             return UnderstandingExecution(claim)
@@ -311,7 +320,7 @@ class GenerationRunner:
             _log.warning("another worker has taken the generation over", extra=ids)
             execution.trace.note_lost(self._clock.now_ms(), "taken over")
             self._batch.remove(execution)
-            self._on_ended(execution)
+            self._gone.append(execution)
 
     def _finish(self, execution: AnyAttempt) -> None:
         """Write the terminal event."""
@@ -325,7 +334,7 @@ class GenerationRunner:
             _log.info("ended", extra=_of_end(execution, ending.message))
             self._endings.append(ending)
             del self._running[execution.claim.owner]
-            self._on_ended(execution)
+            self._gone.append(execution)
         else:
             self._drop(execution.claim.owner)
 
