@@ -7,6 +7,7 @@ to run the same tests on; without it they run on the embedded Valkey.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -41,6 +42,14 @@ def free_port() -> int:
 
 def redis_program() -> str:
     return os.environ.get("MIAO_TEST_REDIS_SERVER") or str(get_binary_path())
+
+
+def knows_the_users() -> bool:
+    """Whether this server has the commands that the users' rules name: from Redis 7.2 on."""
+    said = subprocess.run([redis_program(), "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"v=(\d+)\.(\d+)", said)
+    assert version is not None, said
+    return (int(version[1]), int(version[2])) >= (7, 2)
 
 
 class RedisServer:

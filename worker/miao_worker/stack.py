@@ -82,15 +82,13 @@ class Stack:
         try:
             if not self.redis_url:
                 self._start_redis()
-            common = ["--redis-url", self.redis_url]
             all_options = (self._settings.worker_options, *self._settings.more_workers)
             workers = [
-                self._spawn("worker", [*_module("miao_worker"), *common, *options])
+                self._spawn("worker", [*_module("miao_worker"), *self._at_redis(options)])
                 for options in all_options
             ]
-            front = self._spawn(
-                "front", [*_module("miao_service"), *common, "--listen", self._settings.listen]
-            )
+            options = self._at_redis(["--listen", self._settings.listen])
+            front = self._spawn("front", [*_module("miao_service"), *options])
             self.address = self._wait_for_line(front, "front listening on ")
             self.models = [self._wait_for_line(worker, "worker serving ") for worker in workers]
         except BaseException:
@@ -111,6 +109,10 @@ class Stack:
             _end(part.process)
         self._parts.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _at_redis(self, options: Sequence[str]) -> list[str]:
+        """These options, and where Redis is; a part may come to it by an address of its own."""
+        return [*options] if "--redis-url" in options else ["--redis-url", self.redis_url, *options]
 
     def _start_redis(self) -> None:
         port = _free_port()

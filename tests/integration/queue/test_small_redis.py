@@ -11,17 +11,9 @@ import pytest
 from redis import Redis, exceptions
 
 from miao_queue.connection import connect, wait_until_ready
-from tests.conftest import free_port, redis_program
+from tests.conftest import free_port, knows_the_users, redis_program
 
 FOLDER = Path(__file__).parents[3] / "deploy/kubernetes"
-
-
-def knows_the_users() -> bool:
-    """Whether this server has the commands that the users' rules name: from Redis 7.2 on."""
-    said = subprocess.run([redis_program(), "--version"], capture_output=True, text=True).stdout
-    version = re.search(r"v=(\d+)\.(\d+)", said)
-    assert version is not None, said
-    return (int(version[1]), int(version[2])) >= (7, 2)
 
 
 @pytest.fixture

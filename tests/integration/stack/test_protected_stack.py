@@ -207,7 +207,7 @@ def test_the_stack_runs_under_the_least_rights_over_tls_and_leaves_nothing_reada
             "MIAO_API_KEY_PEPPER": pepper,
         }
         options = ["--model", str(tiny_model), "--name", "tiny", *WORKER_OPTIONS]
-        options += ["--redis-url", worker_url]  # the last one counts
+        options += ["--redis-url", worker_url]  # in place of the front's
         stack = ForkingStack(StackSettings("127.0.0.1:0", options, front_url), lambda *_: None)
         with environment(**guards):
             stack.start()
