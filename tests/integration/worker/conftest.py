@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import grpc
 import psutil
@@ -86,7 +87,6 @@ class Queue:
     def __init__(self, url: str) -> None:
         self.url = url
         self.redis = Redis.from_url(url)
-        self._count = 0
 
     def submit(self, prompt: list[int], **changes: object) -> str:
         """Queue a greedy generation; `changes` are fields of the job or the submission."""
@@ -99,8 +99,7 @@ class Queue:
             answer_form=changes.pop("answer_form", None),  # type: ignore[arg-type]
             **changes.pop("job", {}),  # type: ignore[arg-type]
         )
-        self._count += 1
-        request_id = f"r{self._count}"
+        request_id = uuid4().hex  # a server killed just after it was emptied may know old ones
         values: dict[str, object] = {
             "request_id": request_id,
             "model": MODEL,
