@@ -12,4 +12,5 @@ wire.py         a caller that reads the bare events
 lone_caller.py  a caller in a process of its own, for being killed
 verdict.py      all observations against all failures: violations, gaps, a table
 driver.py       one run from its start to its verdict
+command.py      what all long runs have in common on the command line
 """

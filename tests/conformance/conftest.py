@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from miao_worker.engine.config import EngineConfig
 from miao_worker.engine.protocol import EngineSettings, ServingEngine
@@ -27,7 +27,7 @@ from miao_worker.engine.types import (
 )
 from miao_worker.engine_kinds import LoadedEngine, kind_of
 from miao_worker.vllm_engine.config import VllmConfig
-from tests.integration.conftest import tiny_tokenizer
+from tests.integration.conftest import save_llama
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 NO_VLLM = "vLLM is not installed here; make test-vllm runs this"
@@ -50,25 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama that both engines take: vLLM's CPU attention wants heads of 32."""
     folder = tmp_path_factory.mktemp("conformance") / "tiny"
-    tokenizer = tiny_tokenizer()
-    torch.manual_seed(11)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-        tie_word_embeddings=False,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_llama(folder, 11, hidden_size=64, head_dim=32, initializer_range=0.3)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,6 +44,27 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def save_llama(folder: Path, seed: int, **shape: Any) -> Path:
+    """Write a random Llama of two layers, context 512, with the tiny tokenizer; its folder."""
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(seed)
+    usual = {
+        "vocab_size": len(tokenizer),
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.4,
+        "tie_word_embeddings": False,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": 0,
+    }
+    LlamaForCausalLM(LlamaConfig(**(usual | shape))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random Llama of two layers, float32, context 512.
@@ -50,25 +72,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Its head size of 12 keeps it off the compiled kernels, which would be at its end
     before a test can kill anything.
     """
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tokenizer = tiny_tokenizer()
-    torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=48,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.4,
-        tie_word_embeddings=False,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_llama(tmp_path_factory.mktemp("models") / "tiny-llama", 7, hidden_size=48)
 
 
 @pytest.fixture(scope="session")
